@@ -1,0 +1,58 @@
+# `make` lists the targets. Everything runs in .venv, which each target makes when it is missing.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO_FLAGS ?=
+ORACLE := .venv-oracle
+STAMP := $(VENV)/.installed
+
+.PHONY: help demo demo-unguarded test check fix oracle bench clean
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) scripts/install.py --venv $(VENV) --torch "$(TORCH)"
+	@touch $@
+
+demo: $(STAMP)  ## install what is missing, pull the model, run the support desk: eight agents on one small model
+	@$(BIN)/aios models pull smollm2-135m
+	@$(BIN)/aios run examples/support_desk.py --embedded --name demo $(DEMO_FLAGS)
+
+demo-unguarded: $(STAMP)  ## the same run without the rule: the forbidden call is made
+	@$(BIN)/aios models pull smollm2-135m
+	@$(BIN)/aios run examples/support_desk.py --embedded --name demo-unguarded $(DEMO_FLAGS) -- --unguarded
+
+test: $(STAMP)  ## all tests, the real model included
+	@$(BIN)/aios models pull smollm2-135m
+	@$(BIN)/pytest -n 2 --dist loadfile -ra
+
+check: $(STAMP)  ## format, lint, types, import contracts, quick tests
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/pytest -n 2 --dist loadfile -m "not model and not slow"
+
+fix: $(STAMP)  ## format and mend what the linter can
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+$(ORACLE)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -m venv $(ORACLE)
+	@$(ORACLE)/bin/pip install -q -c constraints.txt -e . "transformers>=5,<6" "gguf>=0.19,<1" "accelerate>=1,<2"
+	@touch $@
+
+oracle: $(STAMP) $(ORACLE)/.installed  ## compare with transformers on the same file (own environment); writes the reference
+	@$(BIN)/aios models pull smollm2-135m
+	@$(ORACLE)/bin/python scripts/oracle.py
+
+bench: $(STAMP)  ## the benchmarks, each leaving a dated JSON in benchmarks/results/
+	@status=0; for name in kernel_overhead context_switch guard; do \
+	  $(BIN)/python -m benchmarks.$$name --check --json benchmarks/results/$$(date +%F)-$$name.json || status=1; \
+	done; exit $$status
+
+clean:  ## remove the environment and caches
+	rm -rf $(VENV) $(ORACLE) build *.egg-info .mypy_cache .ruff_cache .hypothesis

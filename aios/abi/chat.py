@@ -1,0 +1,86 @@
+"""Conversations as a model sees them: messages, tool calls, sampling, and what a generation gives back."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from aios.abi.base import Json, Model
+
+ToolChoice = str
+"""`auto`, `none`, `required`, or the name of the one tool to call."""
+
+
+class ToolCall(Model):
+    """One call that a model made: `id` is unique in the conversation."""
+
+    id: str
+    name: str
+    arguments: dict[str, Json] = Field(default_factory=dict)
+
+
+class Message(Model):
+    """One message of a transcript."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    name: str | None = None
+
+
+class Sampling(Model):
+    """How tokens are chosen. Random numbers come from a counter (seed, position), never from a global generator."""
+
+    temperature: float = Field(default=0.0, ge=0.0, le=10.0)
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    top_k: int = Field(default=0, ge=0, le=1_000_000)
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    max_tokens: int = Field(default=256, ge=1, le=131_072)
+    stop: tuple[str, ...] = Field(default=(), max_length=16)
+    repetition_penalty: float = Field(default=1.0, ge=0.1, le=10.0)
+    logprobs: int = Field(default=0, ge=0, le=20)
+    """Top alternatives reported per token; 0 = none."""
+    ignore_eos: bool = False
+
+
+Finish = Literal["stop", "length", "tool_calls", "context_full", "no_compliant_call", "cancelled"]
+
+
+class Usage(Model):
+    """Token and time accounting of one generation. Every field is always filled."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    """Prompt tokens whose KV was still there."""
+    completion_tokens: int = 0
+    queue_s: float = 0.0
+    """From acceptance by the core until its first step."""
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+    switches: int = 0
+    """Times the context was preempted before it ended."""
+
+
+class TokenLogprob(Model):
+    """One generated token, its log-probability and the best alternatives (before masks)."""
+
+    token: int
+    text: str
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+class Generation(Model):
+    """The value of `llm.generate`."""
+
+    text: str
+    """Plain text outside tool calls."""
+    tool_calls: tuple[ToolCall, ...] = ()
+    finish: Finish
+    tokens: tuple[int, ...] = ()
+    usage: Usage = Usage()
+    logprobs: tuple[TokenLogprob, ...] = ()
+    mask_version: int | None = None
+    """Trace version that the guard's mask used; the gate re-checks when it is older."""
+    parsed: Any = None
+    """The JSON value when an output schema was asked for."""

@@ -1,0 +1,93 @@
+"""The line between the engine's step loop and the scheduling policies: facts in, a plan out.
+
+Everything here is pure: time, pages and arrivals are passed in, so the same planner drives the engine host, the tests
+and a simulator. Units: tokens and pages; seconds are monotonic.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from aios.abi.process import ProcessClass
+from aios.ids import ContextId
+
+Policy = Literal["fifo", "rr", "priority"]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A generation as the planner knows it when it arrives."""
+
+    context: ContextId
+    pid: int
+    klass: ProcessClass
+    nice: int
+    arrived_s: float
+    prompt_tokens: int
+    """Tokens still to prefill, the cached ones left out."""
+    max_new_tokens: int
+    attained_tokens: int = 0
+
+
+@dataclass(slots=True)
+class Load:
+    """One context's demand for the coming step, filled in by the engine each time it asks for a plan.
+
+    `prefill_tokens` > 0: prompt (or recompute) tokens outstanding; otherwise it decodes one token.
+    `pages_held`: device pages now. `pages_away`: pages on a lower tier that must come back first.
+    `page_room`: tokens that still fit into the last page.
+    """
+
+    context: ContextId
+    prefill_tokens: int
+    pages_held: int
+    pages_away: int
+    page_room: int
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What the coming step may use."""
+
+    now_s: float
+    tokens: int
+    rows: int
+    free_pages: int
+    page_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the engine does next, in this order: swap_out, swap_in, then forward `grants`.
+
+    The sum of grants is within the token budget; after swap_out and swap_in every grant has its pages.
+    """
+
+    grants: dict[ContextId, int] = field(default_factory=dict)
+    swap_out: tuple[ContextId, ...] = ()
+    swap_in: tuple[ContextId, ...] = ()
+    reasons: dict[ContextId, str] = field(default_factory=dict)
+    """Why each context of `swap_out` leaves: `quantum` or `pages`."""
+
+
+class Planner(Protocol):
+    """Chooses who runs. State changes only through these methods; `plan` is deterministic."""
+
+    def arrived(self, call: Call) -> None:
+        """A generation is ready to be served."""
+        ...
+
+    def served(self, context: ContextId, tokens: int, decoded: int) -> None:
+        """A step gave the context so many tokens of forward work, `decoded` of them sampled."""
+        ...
+
+    def left(self, context: ContextId) -> None:
+        """A generation ended, was suspended by order, or cancelled; unknown contexts are ignored."""
+        ...
+
+    def reclassified(self, pid: int, klass: ProcessClass, nice: int) -> None:
+        """Facts of a process changed."""
+        ...
+
+    def plan(self, loads: dict[ContextId, Load], budget: Budget) -> Plan:
+        """Choose for one step among the contexts in `loads` (all that arrived and did not leave)."""
+        ...

@@ -1,0 +1,184 @@
+"""Main of the engine host: the child process that owns the model, the KV pool and the step loop.
+
+The composition root of this process: it alone names planner, guard mask and model together. Started by the kernel as
+`python -m aios.boot.engine_host --fd N --settings JSON` with a connected socket; ends with it.
+"""
+
+import os
+
+# Before torch is imported: its OpenMP threads sleep between steps instead of spinning on the kernel's core.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("KMP_BLOCKTIME", "0")
+
+import argparse
+import ctypes
+import json
+import logging
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import psutil
+import torch
+
+from aios.abi.chat import Message
+from aios.abi.core import Ready
+from aios.abi.syscalls import LlmGenerate
+from aios.abi.tools import ToolSpec
+from aios.config import EngineSettings
+from aios.engine.desk import Limits, Prompter
+from aios.engine.disk import DiskTier
+from aios.engine.engine import Engine
+from aios.engine.host import Wire, die, serve
+from aios.engine.loader import LoadedModel, load_model
+from aios.engine.tiers import Memory
+from aios.errors import AiosError
+from aios.formats.prompts import to_plain_messages
+from aios.guard.mask import CallMasks
+from aios.sched import make_planner
+
+NICENESS = 5
+"""Under the kernel, whose syscalls must stay quick while the model computes."""
+_PR_SET_PDEATHSIG = 1
+_POOL_SHARE = 0.15
+"""Share of the free memory for the device pool; on a CPU the host tier is in the same memory."""
+_HOST_SHARE = 0.3
+_MOST_CONTEXTS = 8
+"""Full contexts for which the default pool is made; more memory would only lie idle."""
+
+
+class HostSettings(EngineSettings):
+    """What the kernel tells its engine host."""
+
+    swap_folder: Path | None = None
+    """Folder of the disk tier; None: no disk tier."""
+    exact: bool = False
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve one kernel; return the exit code."""
+    began = time.monotonic()
+    parser = argparse.ArgumentParser(prog="aios.boot.engine_host")
+    parser.add_argument("--fd", type=int, required=True)
+    parser.add_argument("--settings", required=True)
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    die_with_parent()
+    try:
+        run(socket.socket(fileno=options.fd), HostSettings(**json.loads(options.settings)), began)
+    except AiosError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def die_with_parent() -> None:
+    """Let Linux kill this process when its parent dies; elsewhere the end of the socket does it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def run(connection: socket.socket, settings: HostSettings, began: float) -> None:
+    """Load the model and serve until the kernel says `Shutdown` or goes away. Raises ModelError."""
+    wire = Wire(connection, on_end=die)
+    os.nice(NICENESS)
+    loaded = load_model(Path(settings.model), threads=settings.threads or physical_cores(), exact=settings.exact)
+    memory = make_memory(loaded, settings)
+    engine = make_engine(loaded, memory, settings, on_ready=wire.wake)
+    serve(engine, wire, describe(loaded, memory, settings, load_s=time.monotonic() - began))
+    engine.close()
+
+
+def make_engine(
+    loaded: LoadedModel, memory: Memory, settings: HostSettings, *, on_ready: Callable[[], None] = lambda: None
+) -> Engine:
+    """Put model, memory and policies together."""
+    return Engine(
+        loaded.model,
+        loaded.tokenizer,
+        memory,
+        make_planner(settings.policy, quantum_tokens=settings.quantum_tokens),
+        limits=Limits(
+            max_context=loaded.config.max_context,
+            vocab=loaded.config.vocab,
+            step_tokens=settings.step_tokens,
+            max_rows=settings.max_rows,
+        ),
+        prompt=prompter(loaded),
+        clock=time.monotonic,
+        mask_factory=CallMasks(loaded.tokenizer.token_bytes, loaded.tokenizer.special_ids),
+        on_ready=on_ready,
+    )
+
+
+def prompter(loaded: LoadedModel) -> Prompter:
+    """Return the rendering of requests for this model."""
+
+    def prompt(request: LlmGenerate, tools: Sequence[ToolSpec]) -> list[int]:
+        messages: tuple[Message, ...] = to_plain_messages(request.messages, tools, request.tool_choice)
+        return loaded.tokenizer.encode_chat(messages)
+
+    return prompt
+
+
+def make_memory(loaded: LoadedModel, settings: HostSettings) -> Memory:
+    """Allocate the pools; pages that are never touched cost no memory."""
+    config, kv_dtype = loaded.config, loaded.kv_dtype
+    page_bytes = config.page_bytes(settings.page_tokens, kv_dtype.itemsize)
+    free = psutil.virtual_memory().available
+    enough = _MOST_CONTEXTS * -(-config.max_context // settings.page_tokens)
+    pages = settings.pool_pages or max(1, min(enough, int(free * _POOL_SHARE) // page_bytes))
+    host_pages = settings.host_pages or min(4 * pages, int(free * _HOST_SHARE) // page_bytes)
+    shape = (pages, config.layers, 2, config.kv_heads, settings.page_tokens, config.head_dim)
+    return Memory(torch.zeros(shape, dtype=kv_dtype), host_pages=host_pages, disk=_disk(loaded, settings, page_bytes))
+
+
+def _disk(loaded: LoadedModel, settings: HostSettings, page_bytes: int) -> DiskTier | None:
+    if settings.swap_folder is None:
+        return None
+    return DiskTier(settings.swap_folder, fingerprint=fingerprint(loaded, settings), page_bytes=page_bytes)
+
+
+def fingerprint(loaded: LoadedModel, settings: HostSettings) -> str:
+    """Name everything that KV bytes depend on: weights, tokenizer, numbers, page size, device code."""
+    return " ".join(
+        (
+            loaded.sha256,
+            f"vocab={loaded.tokenizer.vocab_size}",
+            f"kv={loaded.kv_dtype}",
+            f"compute={loaded.dtype}",
+            f"page={settings.page_tokens}",
+            f"torch={torch.__version__}",
+            torch.backends.cpu.get_cpu_capability(),
+        )
+    )
+
+
+def describe(loaded: LoadedModel, memory: Memory, settings: HostSettings, *, load_s: float) -> Ready:
+    """Say what this host is."""
+    return Ready(
+        model=Path(settings.model).stem,
+        model_sha256=loaded.sha256,
+        architecture=loaded.architecture,
+        dtype=loaded.dtype,
+        device="cpu",
+        max_context=loaded.config.max_context,
+        vocab_size=loaded.config.vocab,
+        page_tokens=memory.page_tokens,
+        page_bytes=memory.page_bytes,
+        pages=memory.device.num_frames,
+        pid=os.getpid(),
+        load_s=load_s,
+    )
+
+
+def physical_cores() -> int:
+    """Return how many cores compute threads should use."""
+    return psutil.cpu_count(logical=False) or os.cpu_count() or 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The command line: a client of the public API like any other, and the way to start an embedded kernel."""

@@ -1,0 +1,238 @@
+"""The verbs of the command line: their names, options and exit codes. What they do stands in the modules beside.
+
+Exit codes come from `AiosError.exit_code`: 0 ok, 1 the agent failed, 2 usage, 75 retry later, 77 denied,
+78 bad config, 125 kernel unreachable, 128 + n signal.
+"""
+
+# ruff: noqa: PLC0415  # start-up time: a verb loads what it needs and nothing that another verb needs
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from aios import env
+from aios.errors import AiosError
+
+_INTERRUPTED = 130
+_TRACEBACK_FROM = "2"
+
+app = typer.Typer(
+    name="aios",
+    help="An operating system layer for AI agents.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+models = typer.Typer(help="Models on this machine.", no_args_is_help=True, rich_markup_mode=None)
+tools = typer.Typer(help="Tools that a kernel knows.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(models, name="models")
+app.add_typer(tools, name="tools")
+
+Kernel = Annotated[
+    str | None, typer.Option("--kernel", metavar="NAME", help="Which kernel; needed only when several live.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Pid = Annotated[int, typer.Argument(min=1, metavar="PID")]
+Pids = Annotated[list[int], typer.Argument(min=1, metavar="PID…")]
+ApprovalId = Annotated[int | None, typer.Argument(min=1, metavar="[ID]", help="Without it: list what waits.")]
+Digest = Annotated[str | None, typer.Option(help="Decide only if the call still has this digest.")]
+Answer = Annotated[str, typer.Option(help="Text for the agent: the answer to its question, or why.")]
+
+
+@app.command()
+def run(
+    file: Annotated[Path, typer.Argument(metavar="FILE")],
+    args: Annotated[list[str] | None, typer.Argument(metavar="ARGS", help="The program's own; after -- .")] = None,
+    *,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the kernel and its store; default: the file's stem.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Name in the model store, or a path.")] = None,
+    rules: Annotated[list[Path] | None, typer.Option(help="Rule file; may be given several times.")] = None,
+    pool_pages: Annotated[int | None, typer.Option(help="KV pages on the device; 0 = as many as fit.")] = None,
+    quantum: Annotated[int | None, typer.Option(help="Decode steps before another context's turn.")] = None,
+    policy: Annotated[str | None, typer.Option(help="fifo, rr or priority.")] = None,
+    durability: Annotated[str | None, typer.Option(help="crash, power or none.")] = None,
+    embedded: Annotated[bool, typer.Option("--embedded", help="Do not join a daemon (there is none yet).")] = True,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start anew, forgetting the earlier run of this name.")
+    ] = False,
+) -> None:
+    """Run a Python program with a kernel of its own; the same name resumes where it stopped."""
+    from aios.cli import run as running
+
+    del embedded  # the only mode of this version; accepted so that scripts may say what they mean
+    flags: dict[str, Any] = {
+        "name": name,
+        "model": model,
+        "rules": tuple(rules) if rules else None,
+        "pool_pages": pool_pages,
+        "quantum_tokens": quantum,
+        "policy": policy,
+        "durability": durability,
+    }
+    raise typer.Exit(running.run(file, args or [], fresh=fresh, flags=flags))
+
+
+@app.command()
+def ps(
+    kernel: Kernel = None,
+    all: Annotated[bool, typer.Option("--all", "-a", help="Also those that have exited.")] = False,
+    json: Json = False,
+) -> None:
+    """List processes."""
+    from aios.cli import processes
+
+    processes.ps(kernel, all=all, json=json)
+
+
+@app.command()
+def top(
+    kernel: Kernel = None,
+    once: Annotated[bool, typer.Option("--once", help="Print one plain picture and end.")] = False,
+) -> None:
+    """Watch processes, pages and approvals as they change."""
+    if once:
+        from aios.cli import picture
+
+        picture.once(kernel)
+    else:
+        from aios.tui import top as monitor
+
+        monitor.run(kernel)
+
+
+@app.command()
+def logs(
+    pid: Pid,
+    kernel: Kernel = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as things happen.")] = False,
+    json: Json = False,
+) -> None:
+    """Show what a process did."""
+    from aios.cli import processes
+
+    processes.logs(kernel, pid, follow=follow, json=json)
+
+
+@app.command()
+def kill(
+    pids: Pids,
+    signal: Annotated[str, typer.Option("--signal", "-s", help="term, kill, stop or cont.")] = "term",
+    kernel: Kernel = None,
+) -> None:
+    """Send a signal; by default ask the process to end."""
+    from aios.cli import processes
+
+    processes.signal(kernel, pids, signal)
+
+
+@app.command()
+def stop(pids: Pids, kernel: Kernel = None) -> None:
+    """Stop processes until `cont`."""
+    from aios.cli import processes
+
+    processes.signal(kernel, pids, "stop")
+
+
+@app.command()
+def cont(pids: Pids, kernel: Kernel = None) -> None:
+    """Let stopped processes go on."""
+    from aios.cli import processes
+
+    processes.signal(kernel, pids, "cont")
+
+
+@app.command()
+def approve(
+    approval: ApprovalId = None, digest: Digest = None, answer: Answer = "", kernel: Kernel = None, json: Json = False
+) -> None:
+    """Allow exactly the call that waits under ID."""
+    from aios.cli import approvals
+
+    approvals.decide(kernel, approval, allow=True, digest=digest, answer=answer, json=json)
+
+
+@app.command()
+def deny(
+    approval: ApprovalId = None, digest: Digest = None, answer: Answer = "", kernel: Kernel = None, json: Json = False
+) -> None:
+    """Refuse the call that waits under ID."""
+    from aios.cli import approvals
+
+    approvals.decide(kernel, approval, allow=False, digest=digest, answer=answer, json=json)
+
+
+@models.command()
+def pull(
+    name: Annotated[str, typer.Argument(metavar="NAME")],
+    file: Annotated[Path | None, typer.Option("--from", metavar="FILE", help="Take it from this file.")] = None,
+) -> None:
+    """Bring a model into the store."""
+    from aios.cli import models as store
+
+    store.pull(name, file)
+
+
+@models.command("ls")
+def models_ls(json: Json = False) -> None:
+    """List the models in the store."""
+    from aios.cli import models as store
+
+    store.ls(json=json)
+
+
+@models.command("rm")
+def models_rm(name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
+    """Delete a model from the store."""
+    from aios.cli import models as store
+
+    store.rm(name)
+
+
+@tools.command("ls")
+def tools_ls(kernel: Kernel = None, json: Json = False) -> None:
+    """List tools."""
+    from aios.cli import tools as known
+
+    known.ls(kernel, json=json)
+
+
+@tools.command("show")
+def tools_show(name: Annotated[str, typer.Argument(metavar="NAME")], kernel: Kernel = None, json: Json = False) -> None:
+    """Show one tool: what it does, its effect class and its arguments."""
+    from aios.cli import tools as known
+
+    known.show(kernel, name, json=json)
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Say what this machine can do, and what would mend the rest."""
+    from aios.cli import doctor as surgery
+
+    raise typer.Exit(surgery.run(json=json))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from importlib.metadata import version as version_of
+
+    print(version_of("aios-kernel"))
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run one command and exit with its code; errors are one line on stderr (AIOS_DEBUG ≥ 2: with traceback)."""
+    try:
+        app(argv)
+    except AiosError as error:
+        if os.environ.get(env.DEBUG, "0") >= _TRACEBACK_FROM:
+            raise
+        print(f"aios: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)

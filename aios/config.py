@@ -1,0 +1,176 @@
+"""Settings, typed and validated: flag > environment > project `aios.toml` > user `aios.toml` > default.
+
+Owns where things live (`AIOS_HOME`) and every tunable. Knows no other part of the system.
+A bad value is an error that names the setting and where it came from.
+"""
+
+import difflib
+import json
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from aios import env
+from aios.env import home as home  # noqa: PLC0414  # part of this module's surface too
+from aios.errors import ConfigError
+
+Durability = Literal["crash", "power", "none"]
+
+
+class EngineSettings(BaseSettings):
+    """The engine host: model, threads and the KV pool."""
+
+    model_config = SettingsConfigDict(env_prefix="AIOS_", extra="forbid")
+
+    model: str = "smollm2-135m"
+    """Name in the model store, path of a GGUF file or of a safetensors folder."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = Field(default=0, ge=0, le=1024)
+    """Compute threads; 0 = physical cores."""
+    page_tokens: int = Field(default=16, ge=1, le=256)
+    pool_pages: int = Field(default=0, ge=0)
+    """Pages of the device pool; 0 = as many as fit beside the weights."""
+    host_pages: int = Field(default=0, ge=0)
+    """Pages of the host tier; 0 = four times the device pool."""
+    step_tokens: int = Field(default=256, ge=16)
+    """Most tokens (prefill chunks and decodes) in one forward step."""
+    max_rows: int = Field(default=32, ge=1)
+    """Most contexts in one forward step."""
+    quantum_tokens: int = Field(default=32, ge=1)
+    """Decode steps granted before another context may take the place (round robin)."""
+    policy: Literal["fifo", "rr", "priority"] = "rr"
+
+
+class Settings(EngineSettings):
+    """All settings of a kernel."""
+
+    name: str = Field(default="default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    store: str = ""
+    """Database URL; empty = SQLite in the kernel's own folder."""
+    durability: Durability = "crash"
+    rules: Annotated[tuple[Path, ...], NoDecode] = ()
+    """Rule files; as text (in the environment), a list with the separator of PATH, or a JSON list."""
+    max_processes: int = Field(default=10_000, ge=1)
+    max_depth: int = Field(default=16, ge=1)
+    max_children: int = Field(default=256, ge=1)
+    approval_timeout_s: float = Field(default=3600.0, gt=0)
+    tool_timeout_s: float = Field(default=60.0, gt=0)
+    debug: int = Field(default=0, ge=0, le=4)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Rank the sources: flags first, defaults last."""
+        return (init_settings, env_settings, *(TomlConfigSettingsSource(settings_cls, path) for path in files()))
+
+    @field_validator("rules", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        return json.loads(value) if value.startswith("[") else tuple(filter(None, value.split(os.pathsep)))
+
+    @property
+    def folder(self) -> Path:
+        """This kernel's own folder: store, disk tier of the KV cache, lock."""
+        return home() / "kernels" / self.name
+
+    @property
+    def store_url(self) -> str:
+        """The database URL, with the default filled in."""
+        return self.store or f"sqlite:///{self.folder / 'journal.db'}"
+
+
+def files() -> tuple[Path, Path]:
+    """Return where settings files may lie: the project's, which goes first, and the user's."""
+    return Path("aios.toml").absolute(), home() / "aios.toml"
+
+
+def load(defaults: Mapping[str, Any] | None = None, **flags: Any) -> Settings:
+    """Read the settings; `flags` that are None were not given.
+
+    `defaults` are a program's own wishes: they rank below every source, above the built-in defaults.
+    Raises ConfigError naming each wrong setting, where it came from, what was found and what would work.
+    """
+    given = {name: value for name, value in flags.items() if value is not None}
+    _refuse_unknown_variables()
+    in_files = {path: _read(path) for path in files()}
+    try:
+        settings = Settings(**given)
+        wishes = {name: value for name, value in (defaults or {}).items() if name not in settings.model_fields_set}
+        return Settings(**given, **wishes) if wishes else settings
+    except ValidationError as error:
+        lines = [_explain(item, given, in_files) for item in error.errors()]
+        raise ConfigError("settings refused: " + "; ".join(lines)) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read a settings file; nothing if there is none. Raises ConfigError."""
+    try:
+        return tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"settings file {path} cannot be read: {error}") from error
+
+
+def _refuse_unknown_variables() -> None:
+    """A misspelt variable would otherwise be ignored. Raises ConfigError."""
+    settings = {f"AIOS_{name.upper()}" for name in Settings.model_fields}
+    others = {value for name, value in vars(env).items() if name.isupper() and isinstance(value, str)}
+    known = settings | others
+    unknown = sorted(name for name in os.environ if name.startswith("AIOS_") and name.upper() not in known)
+    if unknown:
+        told = "; ".join(f"{name}: no such variable{_nearest(name, known)}" for name in unknown)
+        raise ConfigError(f"environment refused: {told}")
+
+
+def _explain(item: ErrorDetails, given: Mapping[str, Any], in_files: Mapping[Path, Mapping[str, Any]]) -> str:
+    name = str(item["loc"][0]) if item["loc"] else "settings"
+    path = ".".join(str(part) for part in item["loc"])
+    problem = (
+        f"no such setting{_nearest(name, Settings.model_fields)}" if item["type"] == "extra_forbidden" else item["msg"]
+    )
+    return f"{path} = {item['input']!r} ({_origin(name, given, in_files)}): {problem}"
+
+
+def _origin(name: str, given: Mapping[str, Any], in_files: Mapping[Path, Mapping[str, Any]]) -> str:
+    """Say which source won, in the order of precedence."""
+    if name in given:
+        return f"flag --{name.replace('_', '-')}"
+    variable = f"AIOS_{name.upper()}"
+    if variable in map(str.upper, os.environ) and name in Settings.model_fields:
+        return f"environment variable {variable}"
+    for path, values in in_files.items():
+        if name in values:
+            return str(path)
+    return "the program's default"
+
+
+def _nearest(name: str, known: Mapping[str, Any] | set[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(sorted(known))}"
+
+
+def valid_name(text: str) -> str:
+    """Make a kernel's name from a script's stem or another text."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:64] or "default"

@@ -1,0 +1,70 @@
+"""What one forward step is made of: the line between the step loop and the model.
+
+Invariant: the K and V of token i are written to slot `slots[i]` before any row of the same batch attends to them;
+row r attends to the first `context` tokens of its page table, causally: its token j sees
+`context - count + j + 1` tokens.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """Shape of a Llama-family decoder."""
+
+    architecture: str
+    layers: int
+    dim: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    ff: int
+    vocab: int
+    max_context: int
+    rope_base: float
+    eps: float
+
+    def page_bytes(self, page_tokens: int, element_bytes: int) -> int:
+        """Bytes of one page over all layers, K and V."""
+        return self.layers * 2 * self.kv_heads * page_tokens * self.head_dim * element_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One context's part of a step: tokens `start … start + count` of the batch."""
+
+    start: int
+    count: int
+    context: int
+    """Tokens in the context after this step."""
+    pages: Tensor
+    """int64 [ceil(context / page_tokens)]: device pages in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A ragged step of T tokens in R rows, S of which sample."""
+
+    tokens: Tensor
+    """int64 [T]"""
+    positions: Tensor
+    """int64 [T]"""
+    slots: Tensor
+    """int64 [T]: page * page_tokens + offset where this token's K and V go."""
+    rows: list[Row]
+    sample: Tensor
+    """int64 [S]: indices into T of the tokens whose logits are wanted."""
+
+
+class Model(Protocol):
+    """A decoder with its weights. The pool is `[page, layer, 2, kv_head, token, dim]`, owned by the caller."""
+
+    @property
+    def config(self) -> ModelConfig: ...
+
+    def forward(self, batch: Batch, pool: Tensor) -> Tensor:
+        """Write K and V into the pool and return logits, float32 [S, vocab]."""
+        ...

@@ -1,0 +1,325 @@
+"""The step loop: plan, move pages, forward, mask, sample, report.
+
+Owns the order of these and the guarantee that something always runs: if a plan moves nothing, the engine makes room
+for the call that has waited longest, and in the worst case computes it anew from its tokens.
+Knows neither sockets nor processes; whoever drives it calls `do` for orders, `step` for work and sends the messages.
+Invariant: between two calls every context is at a token boundary, so any switch there is exact.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from aios.abi.core import AnyMessage, AnyOrder, Refused, Statistics, Stepped, TokenRow
+from aios.abi.guard import MaskFactory
+from aios.abi.sched import Budget, Plan, Planner
+from aios.engine import masks
+from aios.engine.batch import Model
+from aios.engine.batching import Grant, assemble
+from aios.engine.choosing import Choice, Chooser
+from aios.engine.context import Context, Turn
+from aios.engine.desk import Desk, Limits, Prompter
+from aios.engine.grammar import Grammar, GrammarError, Grammars, Lexicon, PendingGrammar
+from aios.engine.masks import MaskFault
+from aios.engine.pages import Tier
+from aios.engine.tiers import Memory
+from aios.engine.workspace import Workspace
+from aios.ids import ContextId
+
+STATISTICS_PERIOD_S = 0.25
+
+
+@dataclass(slots=True)
+class _Meter:
+    """Counters since the start and since the last statistics."""
+
+    steps: int = 0
+    tokens: int = 0
+    step_s: float = 0.0
+    since_s: float = 0.0
+    was_working: bool = False
+
+
+class Engine:
+    """Many contexts on one model."""
+
+    def __init__(
+        self,
+        model: Model,
+        lexicon: Lexicon,
+        memory: Memory,
+        planner: Planner,
+        *,
+        limits: Limits,
+        prompt: Prompter,
+        clock: Callable[[], float],
+        mask_factory: MaskFactory | None = None,
+        on_ready: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.memory = memory
+        self._model, self.lexicon, self._limits, self._clock = model, lexicon, limits, clock
+        self._workspace = Workspace(memory, planner, clock)
+        self.grammars = Grammars(lexicon, on_ready=on_ready)
+        self._chooser = Chooser(lexicon)
+        self._meter = _Meter(since_s=clock())
+        self._desk = Desk(
+            self._workspace,
+            limits=limits,
+            prompt=prompt,
+            grammars=self.grammars,
+            token_bytes=lexicon.token_bytes,
+            eos_ids=lexicon.eos_ids,
+            mask_factory=mask_factory,
+        )
+
+    @property
+    def contexts(self) -> Mapping[ContextId, Context]:
+        """The contexts as they are now; for inspection between steps, not to be changed."""
+        return self._workspace.contexts
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether `Shutdown` was ordered."""
+        return self._desk.is_closed
+
+    def close(self) -> None:
+        """End the grammar worker."""
+        self.grammars.close()
+
+    def do(self, order: AnyOrder) -> None:
+        """Do an order from the kernel."""
+        self._desk.do(order)
+
+    def take_messages(self) -> list[AnyMessage]:
+        """Return what there is to say to the kernel since the last call."""
+        return self._workspace.take_messages()
+
+    @torch.inference_mode()
+    def step(self) -> bool:
+        """Do one forward step if there is work that can be done now; whether there was."""
+        self._settle_grammars()
+        began = self._clock()
+        plan = self._plan()
+        self._move(plan)
+        grants = self._reserve(plan) or self._unblock()
+        if grants:
+            logits = self._forward(grants)
+            rows = self._sample(grants, logits)
+            self._report(grants, rows)
+        self._measure(began, is_working=bool(grants))
+        return bool(grants)
+
+    def wait_for_grammar(self) -> bool:
+        """Wait until a grammar that a turn waits for is compiled; False if none does."""
+        for _, turn in self._workspace.scheduled():
+            if isinstance(turn.grammar, PendingGrammar):
+                turn.grammar.wait()
+                return True
+        return False
+
+    # --- plan ----------------------------------------------------------------------------------------------
+
+    def _settle_grammars(self) -> None:
+        """Give grammars that were compiled meanwhile to their turns."""
+        for context, turn in [*self._workspace.scheduled()]:
+            if isinstance(turn.grammar, PendingGrammar) and turn.grammar.is_ready:
+                self._settle_grammar(context, turn, turn.grammar)
+
+    def _settle_grammar(self, context: Context, turn: Turn, pending: PendingGrammar) -> None:
+        try:
+            grammar = pending.take()
+            if not grammar.accept(turn.generated):
+                raise GrammarError("the tokens generated before do not fit it")
+        except GrammarError as error:
+            reason = f"context {context.id}: the grammar cannot be used: {error}"
+            self._workspace.withdraw(context)
+            self._workspace.say(
+                Refused(
+                    context=context.id,
+                    epoch=context.epoch,
+                    ticket=turn.order.ticket,
+                    code="E-GRAMMAR",
+                    reason=reason,
+                )
+            )
+            return
+        turn.grammar = grammar
+        finish = turn.finish(len(context.tokens), self.lexicon.eos_ids) if turn.generated else None
+        if finish is not None:  # it was complete when the core or the kernel was lost
+            self._workspace.end(context, finish)
+
+    def _plan(self) -> Plan:
+        scheduled = [context for context, _ in self._workspace.scheduled()]
+        if not scheduled:
+            return Plan()
+        self._workspace.reclaim(min(self.memory.device.num_frames, sum(map(self._frames_wanted, scheduled))))
+        budget = Budget(
+            now_s=self._clock(),
+            tokens=self._limits.step_tokens,
+            rows=self._limits.max_rows,
+            free_pages=self.memory.device.num_free,
+            page_tokens=self.memory.page_tokens,
+        )
+        loads = {context.id: self._workspace.load(context) for context in scheduled}
+        return self._workspace.planner.plan(loads, budget)
+
+    def _frames_wanted(self, context: Context) -> int:
+        table = context.table
+        return table.num_away + table.frames_needed(min(context.outstanding, self._limits.step_tokens))
+
+    def _move(self, plan: Plan) -> None:
+        contexts = self._workspace.contexts
+        for name in plan.swap_out:
+            self._workspace.switch_out(contexts[name], Tier.HOST, plan.reasons.get(name, "pages"))
+        for name in plan.swap_in:
+            self._workspace.switch_in(contexts[name], "scheduled")
+
+    def _reserve(self, plan: Plan) -> list[Grant]:
+        granted = [self._grant(self._workspace.contexts[name], count) for name, count in plan.grants.items()]
+        return [grant for grant in granted if grant is not None]
+
+    def _grant(self, context: Context, wanted: int) -> Grant | None:
+        """Reserve frames for up to `wanted` tokens; None if the context must sit this step out."""
+        turn = context.turn
+        if turn is None or context.is_held or self._workspace.switch_in(context, "scheduled") is None:
+            return None
+        # the last token is not computed before the grammar is ready, since a choice follows it
+        count = min(wanted, context.outstanding - (not turn.is_ready))
+        count = min(count, context.table.fits(self.memory.device.num_free))
+        if count <= 0:
+            return None
+        self.memory.extend(context.table, count)
+        return Grant(context, count)
+
+    def _unblock(self) -> list[Grant]:
+        """Run the call that has waited longest, whatever must leave for it."""
+        able = [(c, turn) for c, turn in self._workspace.scheduled() if turn.is_ready or c.outstanding > 1]
+        if not able:
+            return []
+        first = min(able, key=lambda pair: pair[1].arrived_s)[0]
+        for victim in (*self._others(first), first):
+            grant = self._grant(first, self._limits.step_tokens)
+            if grant is not None:
+                return [grant]
+            self._workspace.switch_out(victim, Tier.DROPPED if victim is first else Tier.HOST, "pages")
+        grant = self._grant(first, self._limits.step_tokens)
+        assert grant is not None, "a context that fits the empty pool found no room in it"
+        return [grant]
+
+    def _others(self, first: Context) -> list[Context]:
+        """Contexts that could leave for `first`: those without work before those with."""
+        running = [context for context, _ in self._workspace.scheduled() if context is not first]
+        return [*(c for c in self._workspace.idle() if c is not first), *reversed(running)]
+
+    # --- forward and sample --------------------------------------------------------------------------------
+
+    def _forward(self, grants: Sequence[Grant]) -> Tensor:
+        now = self._clock()
+        for grant in grants:
+            turn = grant.context.turn
+            if turn is not None and turn.started_s is None:
+                turn.started_s = now
+        return self._model.forward(assemble(grants, self.memory), self.memory.pool)
+
+    def _sample(self, grants: Sequence[Grant], logits: Tensor) -> list[TokenRow]:
+        """Choose a token for every grant that reached one, and advance the contexts."""
+        sampling = [grant.context for grant in grants if grant.samples]
+        for grant in grants:
+            self.memory.commit(grant.context.table, grant.count)
+        choices = self._chooser.choose(sampling, logits.float()) if sampling else []
+        for grant in grants:
+            self._workspace.planner.served(grant.context.id, grant.count, int(grant.context in sampling))
+        rows = [self._take(context, choice) for context, choice in zip(sampling, choices, strict=True)]
+        return [row for row in rows if row is not None]
+
+    def _take(self, context: Context, choice: Choice) -> TokenRow | None:
+        """Append the token to the context; end the turn where it ends. None if nothing was allowed."""
+        turn, token = _turn(context), choice.token
+        if token is None:
+            self._workspace.end(context, "no_compliant_call")
+            return None
+        now = self._clock()
+        turn.first_token_s, turn.last_token_s = turn.first_token_s or now, now
+        position = len(turn.generated)
+        turn.generated.append(token)
+        context.tokens.append(token)
+        if choice.logprob is not None:
+            turn.logprobs.append(choice.logprob)
+        is_end = token in self.lexicon.eos_ids
+        text = "" if is_end else turn.output.push(self.lexicon.token_bytes[token])
+        text += self._advance(context, turn, token)
+        return TokenRow(
+            context=context.id,
+            epoch=context.epoch,
+            position=position,
+            token=token,
+            text=text,
+            masked=choice.masked,
+            logprob=choice.logprob,
+        )
+
+    def _advance(self, context: Context, turn: Turn, token: int) -> str:
+        """Move grammar and mask over `token`; if the turn ends with it return the text held back."""
+        if isinstance(turn.grammar, Grammar):
+            turn.grammar.accept([token])
+        try:
+            if turn.mask is not None:
+                masks.accept(turn.mask, token)
+        except MaskFault:
+            self._workspace.end(context, "no_compliant_call")
+            return ""
+        finish = turn.finish(len(context.tokens), self.lexicon.eos_ids)
+        if finish is None:
+            return ""
+        text = turn.output.close()
+        self._workspace.end(context, finish)
+        return text
+
+    # --- report --------------------------------------------------------------------------------------------
+
+    def _report(self, grants: Sequence[Grant], rows: Sequence[TokenRow]) -> None:
+        self._meter.steps += 1
+        self._meter.tokens += len(rows)
+        if rows:
+            self._workspace.say(Stepped(step=self._meter.steps, rows=tuple(rows)))
+
+    def _measure(self, began: float, *, is_working: bool) -> None:
+        """Say the statistics a few times a second while there is work, and once when it ends."""
+        meter, now = self._meter, self._clock()
+        if is_working:
+            meter.step_s = now - began
+        has_ended = meter.was_working and not is_working
+        if has_ended or (is_working and now - meter.since_s >= STATISTICS_PERIOD_S):
+            self._workspace.say(self.statistics())
+            meter.since_s, meter.tokens = now, 0
+        meter.was_working = is_working
+
+    def statistics(self) -> Statistics:
+        """Return an immutable snapshot of the whole engine."""
+        tiers, meter, workspace = self.memory.statistics(), self._meter, self._workspace
+        elapsed = self._clock() - meter.since_s
+        scheduled = [context for context, _ in workspace.scheduled()]
+        running = sum(context.table.resident and bool(context.table.tokens) for context in scheduled)
+        return Statistics(
+            forward_passes=meter.steps,
+            running=running,
+            waiting=len(scheduled) - running,
+            suspended=sum(context.is_held for context in workspace.contexts.values()),
+            tokens_per_s=meter.tokens / elapsed if elapsed > 0 else 0.0,
+            pages_total=tiers.pages_total,
+            pages_free=tiers.pages_free,
+            pages_host=tiers.pages_host,
+            pages_disk=tiers.pages_disk,
+            pages_swapped=workspace.num_swapped,
+            switches=workspace.num_switches,
+            masked_argmax=self._chooser.num_masked,
+            step_ms=meter.step_s * 1000,
+            contexts=workspace.pages(),
+        )
+
+
+def _turn(context: Context) -> Turn:
+    assert context.turn is not None
+    return context.turn

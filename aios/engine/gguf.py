@@ -1,0 +1,277 @@
+"""Reading GGUF files: metadata and tensors, straight from the mapped file.
+
+Owns the file format and nothing else: it does not know what a key or a tensor means.
+Invariant: every count, size and offset is checked against the bytes that are there before it is used, so a hostile
+file costs a `ModelError`, never memory in excess of the file. Format: version 2 and 3, little-endian.
+"""
+
+import math
+import mmap
+import struct
+import sys
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+from aios.errors import ModelError
+
+MAX_ENTRIES = 1 << 16
+"""Most metadata entries and most tensors."""
+MAX_ELEMENTS = 1 << 20
+"""Most elements of one array (the largest vocabularies have about 2^18)."""
+MAX_STRING = 1 << 24
+"""Longest string in bytes (chat templates are the long ones)."""
+MAX_NAME = 1 << 16
+MAX_DIMS = 4
+
+Value = str | int | float | bool | Sequence[Any]
+
+
+class TensorType(IntEnum):
+    """Encodings of tensor data, by their number in the file; those that we can dequantise."""
+
+    F32 = 0
+    F16 = 1
+    Q4_0 = 2
+    Q4_1 = 3
+    Q8_0 = 8
+    BF16 = 30
+
+    @property
+    def block_elements(self) -> int:
+        """Elements that share one block."""
+        return _BLOCKS[self][0]
+
+    @property
+    def block_bytes(self) -> int:
+        """Bytes of one block."""
+        return _BLOCKS[self][1]
+
+
+_BLOCKS = {
+    TensorType.F32: (1, 4),
+    TensorType.F16: (1, 2),
+    TensorType.BF16: (1, 2),
+    TensorType.Q4_0: (32, 18),
+    TensorType.Q4_1: (32, 20),
+    TensorType.Q8_0: (32, 34),
+}
+
+_SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_STRING, _ARRAY = 8, 9
+
+
+@dataclass(frozen=True, slots=True)
+class GgufTensor:
+    """One tensor as stored: `shape` is row-major (the file lists dimensions the other way round)."""
+
+    name: str
+    type: TensorType
+    shape: tuple[int, ...]
+    data: memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class GgufFile:
+    """A parsed file. The tensors' data stay mapped as long as one of them is referenced."""
+
+    path: Path
+    metadata: dict[str, Value]
+    tensors: dict[str, GgufTensor]
+
+    def text(self, key: str, default: str | None = None) -> str:
+        """Return the string at `key`; ModelError when it is missing (and there is no default) or no string."""
+        return str(self._typed(key, default, (str,), "a string"))
+
+    def integer(self, key: str, default: int | None = None) -> int:
+        """Return the integer at `key`."""
+        return int(self._typed(key, default, (int,), "an integer"))
+
+    def number(self, key: str, default: float | None = None) -> float:
+        """Return the number at `key`; it is finite."""
+        value = float(self._typed(key, default, (int, float), "a number"))
+        if not math.isfinite(value):
+            raise ModelError(f"{self.path.name}: '{key}' is {value}; a finite number was expected")
+        return value
+
+    def strings(self, key: str) -> list[str]:
+        """Return the list of strings at `key`."""
+        value = self.metadata.get(key)
+        if not isinstance(value, list) or (value and not isinstance(value[0], str)):
+            raise ModelError(f"{self.path.name}: '{key}' should be a list of strings, found {_describe(value)}")
+        return value
+
+    def integers(self, key: str, default: Sequence[int] | None = None) -> Sequence[int]:
+        """Return the integers at `key`."""
+        value: Any = self.metadata.get(key, default)
+        if not isinstance(value, list | array) or (value and not isinstance(value[0], int)):
+            raise ModelError(f"{self.path.name}: '{key}' should be a list of integers, found {_describe(value)}")
+        return value
+
+    def _typed(self, key: str, default: Any, kinds: tuple[type, ...], wanted: str) -> Any:
+        value = self.metadata.get(key, default)
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            raise ModelError(f"{self.path.name}: '{key}' should be {wanted}, found {_describe(value)}")
+        return value
+
+
+def read_gguf(path: Path) -> GgufFile:
+    """Map and parse the file at `path`; ModelError says which part is not what it should be."""
+    try:
+        with path.open("rb") as file:
+            if not file.seek(0, 2):
+                raise ModelError(f"{path}: the file is empty")
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
+    return parse_gguf(memoryview(mapped), path)
+
+
+def parse_gguf(data: memoryview, path: Path) -> GgufFile:
+    """Parse a whole file that lies in memory; `path` only names it in messages."""
+    try:
+        return _Parser(data, path).file()
+    except _Malformed as error:
+        raise ModelError(f"{path.name}: not a sound GGUF file: {error}") from None
+
+
+class _Malformed(Exception):
+    """What is wrong, and where."""
+
+
+class _Parser:
+    """A cursor over the bytes; each `_take` checks before it reads."""
+
+    def __init__(self, data: memoryview, path: Path) -> None:
+        self.data, self.path, self.at = data, path, 0
+
+    def file(self) -> GgufFile:
+        tensor_count, entry_count = self._header()
+        metadata = self._metadata(entry_count)
+        infos = [self._tensor_info() for _ in range(tensor_count)]
+        tensors = self._bind(infos, _alignment(metadata))
+        return GgufFile(path=self.path, metadata=metadata, tensors=tensors)
+
+    def _header(self) -> tuple[int, int]:
+        if bytes(self.data[:4]) != b"GGUF":
+            raise _Malformed(f"it begins with {bytes(self.data[:4])!r}, not b'GGUF'")
+        self.at = 4
+        version = self._scalar("I", "version")
+        if version not in (2, 3):
+            raise _Malformed(f"version {version}; we read 2 and 3, little-endian")
+        tensor_count, entry_count = self._scalar("Q", "tensor count"), self._scalar("Q", "entry count")
+        for what, count, least in (("tensors", tensor_count, 24), ("metadata entries", entry_count, 13)):
+            if count > MAX_ENTRIES or count * least > self._left():
+                raise _Malformed(f"it announces {count} {what}, {self._left()} bytes are left")
+        return tensor_count, entry_count
+
+    def _metadata(self, count: int) -> dict[str, Value]:
+        metadata: dict[str, Value] = {}
+        for _ in range(count):
+            key = self._string("key", MAX_NAME)
+            if key in metadata:
+                raise _Malformed(f"key '{key}' occurs twice")
+            metadata[key] = self._value(self._scalar("I", f"type of '{key}'"), key)
+        return metadata
+
+    def _value(self, kind: int, key: str) -> Value:
+        if kind == _STRING:
+            return self._string(f"'{key}'", MAX_STRING)
+        if kind == _ARRAY:
+            return self._array(key)
+        if kind not in _SCALARS:
+            raise _Malformed(f"'{key}' has the unknown type {kind}")
+        value: int | float | bool = self._scalar(_SCALARS[kind], f"'{key}'")
+        return value
+
+    def _array(self, key: str) -> Sequence[Any]:
+        kind, count = self._scalar("I", f"type of '{key}'"), self._scalar("Q", f"length of '{key}'")
+        least = 8 if kind == _STRING else struct.calcsize(_SCALARS.get(kind, "B"))
+        if count > MAX_ELEMENTS or count * least > self._left():
+            raise _Malformed(f"'{key}' announces {count} elements, {self._left()} bytes are left")
+        if kind == _STRING:
+            return [self._string(f"'{key}'", MAX_STRING) for _ in range(count)]
+        if kind not in _SCALARS:
+            raise _Malformed(f"'{key}' is a list of the unsupported type {kind}")
+        return self._numbers(_SCALARS[kind], count, key)
+
+    def _numbers(self, code: str, count: int, key: str) -> Sequence[Any]:
+        numbers = array("B" if code == "?" else code)
+        numbers.frombytes(self._take(count * numbers.itemsize, f"'{key}'"))
+        if sys.byteorder == "big":
+            numbers.byteswap()
+        return numbers
+
+    def _tensor_info(self) -> tuple[str, TensorType, tuple[int, ...], int]:
+        name = self._string("tensor name", MAX_NAME)
+        dims = self._scalar("I", f"rank of '{name}'")
+        if not 1 <= dims <= MAX_DIMS:
+            raise _Malformed(f"tensor '{name}' has {dims} dimensions; 1 to {MAX_DIMS} are allowed")
+        sizes = [self._scalar("Q", f"shape of '{name}'") for _ in range(dims)]
+        number, offset = self._scalar("I", f"type of '{name}'"), self._scalar("Q", f"offset of '{name}'")
+        try:
+            kind = TensorType(number)
+        except ValueError:
+            known = ", ".join(member.name for member in TensorType)
+            raise _Malformed(f"tensor '{name}' has encoding {number}; we read {known}") from None
+        return name, kind, tuple(reversed(sizes)), offset
+
+    def _bind(self, infos: list[tuple[str, TensorType, tuple[int, ...], int]], alignment: int) -> dict[str, GgufTensor]:
+        base = -(-self.at // alignment) * alignment
+        tensors: dict[str, GgufTensor] = {}
+        for name, kind, shape, offset in infos:
+            if name in tensors:
+                raise _Malformed(f"tensor '{name}' occurs twice")
+            tensors[name] = GgufTensor(name, kind, shape, self._slice(name, kind, shape, base + offset, alignment))
+        return tensors
+
+    def _slice(self, name: str, kind: TensorType, shape: tuple[int, ...], start: int, alignment: int) -> memoryview:
+        elements = math.prod(shape)
+        if not elements or shape[-1] % kind.block_elements:
+            raise _Malformed(f"tensor '{name}': shape {shape} does not fit blocks of {kind.block_elements}")
+        size = elements // kind.block_elements * kind.block_bytes
+        if start % alignment or start + size > len(self.data):
+            raise _Malformed(
+                f"tensor '{name}' should lie at bytes {start} to {start + size}; the file has {len(self.data)}"
+                + (f" and positions are multiples of {alignment}" if start % alignment else "")
+            )
+        return self.data[start : start + size]
+
+    def _string(self, what: str, limit: int) -> str:
+        length = self._scalar("Q", f"length of {what}")
+        if length > limit:
+            raise _Malformed(f"{what} is {length} bytes long; the limit is {limit}")
+        try:
+            return str(self._take(length, what), "utf-8")
+        except UnicodeDecodeError:
+            raise _Malformed(f"{what} is not UTF-8 (at byte {self.at - length})") from None
+
+    def _scalar(self, code: str, what: str) -> Any:
+        return struct.unpack("<" + code, self._take(struct.calcsize("<" + code), what))[0]
+
+    def _take(self, size: int, what: str) -> memoryview:
+        if size > self._left():
+            raise _Malformed(f"{what} needs {size} bytes at {self.at}, {self._left()} are left")
+        self.at += size
+        return self.data[self.at - size : self.at]
+
+    def _left(self) -> int:
+        return len(self.data) - self.at
+
+
+def _alignment(metadata: dict[str, Value]) -> int:
+    alignment = metadata.get("general.alignment", 32)
+    if not isinstance(alignment, int) or not 1 <= alignment <= 1 << 20 or alignment & (alignment - 1):
+        raise _Malformed(f"'general.alignment' is {_describe(alignment)}; a power of two up to 2^20 was expected")
+    return alignment
+
+
+def _describe(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, str | int | float):
+        return f"{str(value)[:60]!r}"
+    return f"a list of {len(value)} elements"

@@ -1,0 +1,84 @@
+"""From a path to a model that runs: shape, weights, tokenizer and the facts that the engine reports of them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from aios.engine.batch import Model, ModelConfig
+from aios.engine.decoder import LlamaDecoder
+from aios.engine.gguf import GgufFile, read_gguf
+from aios.engine.hf import hf_config, hf_tokenizer, hf_weights
+from aios.engine.modelstore import sha256_of
+from aios.engine.packed import restore, save
+from aios.engine.tokenizer import Tokenizer, gguf_tokenizer
+from aios.engine.weights import Weights, dense_dtype, gguf_config, gguf_weights
+from aios.errors import ModelError
+from aios_kernels.linear import Int4Linear
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model ready to run."""
+
+    model: Model
+    tokenizer: Tokenizer
+    sha256: str
+    architecture: str
+    dtype: str
+    """How products are computed, for people: `int4+float32`, `float32`, …"""
+    kv_dtype: torch.dtype
+    eos_ids: frozenset[int]
+    config: ModelConfig
+
+
+def load_model(path: Path, *, threads: int, exact: bool = False) -> LoadedModel:
+    """Load the GGUF file or safetensors folder at `path`; `threads` sets torch's compute threads (0: leave them).
+
+    `exact` computes everything in float32 from the stored numbers; otherwise few rows use four-bit products and
+    the KV pool is bfloat16. Raises ModelError.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    config, weights, tokenizer = (_from_folder if path.is_dir() else _from_gguf)(path, exact)
+    if tokenizer.vocab_size > config.vocab:
+        raise ModelError(f"{path.name}: {tokenizer.vocab_size} tokens but only {config.vocab} rows of embeddings")
+    return LoadedModel(
+        model=LlamaDecoder(config, weights),
+        tokenizer=tokenizer,
+        sha256=sha256_of(path),
+        architecture=config.architecture,
+        dtype=_dtype(weights, exact=exact),
+        kv_dtype=torch.float32 if exact else torch.bfloat16,
+        eos_ids=tokenizer.eos_ids,
+        config=config,
+    )
+
+
+def _from_gguf(path: Path, exact: bool) -> tuple[ModelConfig, Weights, Tokenizer]:
+    file = read_gguf(path)
+    config = gguf_config(file)
+    weights = gguf_weights(file, config, exact=True) if exact else _packed_weights(file, config)
+    return config, weights, gguf_tokenizer(file)
+
+
+def _packed_weights(file: GgufFile, config: ModelConfig) -> Weights:
+    """Map the packed weights beside the file; make them first when they are not there."""
+    sha256 = sha256_of(file.path)
+    kept = restore(file.path, sha256)
+    if kept is not None and len(kept.layers) == config.layers:
+        return kept
+    weights = gguf_weights(file, config, exact=False)
+    save(file.path, sha256, weights)
+    # The mapped form also in the process that made it: alignment can show in the last bit of a product.
+    return restore(file.path, sha256) or weights
+
+
+def _from_folder(path: Path, exact: bool) -> tuple[ModelConfig, Weights, Tokenizer]:
+    config = hf_config(path)
+    return config, hf_weights(path, config, exact=exact), hf_tokenizer(path)
+
+
+def _dtype(weights: Weights, *, exact: bool) -> str:
+    dense = "float32" if exact else str(dense_dtype()).removeprefix("torch.")
+    return f"int4+{dense}" if isinstance(weights.layers[0].qkv, Int4Linear) else dense

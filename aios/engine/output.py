@@ -1,0 +1,86 @@
+"""A generation's output as text: bytes to characters, stop strings, tool calls.
+
+Owns what of the output may be shown already. Text is held back while it may yet become a stop string, a character or
+a tool call; tool calls are never part of the text.
+"""
+
+import codecs
+from collections.abc import Iterable, Sequence
+
+from aios.abi.chat import ToolCall
+from aios.formats.calls import CallParser
+
+
+class Output:
+    """Takes tokens' bytes, gives printable pieces. With `reads_calls` tool calls are cut out and parsed."""
+
+    def __init__(self, stop: Sequence[str] = (), *, reads_calls: bool = False) -> None:
+        self._stop = tuple(text for text in stop if text)
+        self._parser = CallParser() if reads_calls else None
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._decoded = ""
+        self._shown = 0
+        self._cut: int | None = None
+
+    @property
+    def text(self) -> str:
+        """All text shown so far."""
+        return self._plain()[: self._shown]
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a stop string occurred; it and what follows are not shown."""
+        return self._cut is not None
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The complete calls so far."""
+        return self._parser.calls if self._parser else ()
+
+    def push(self, data: bytes) -> str:
+        """Take the bytes of a token; return what became printable."""
+        if self._parser:
+            self._parser.feed(data)
+        else:
+            self._decoded += self._decoder.decode(data)
+        return self._show(is_end=False)
+
+    def close(self) -> str:
+        """The output ended: return what was held back."""
+        if self._parser:
+            self._parser.close()
+        else:
+            self._decoded += self._decoder.decode(b"", final=True)
+        return self._show(is_end=True)
+
+    def _plain(self) -> str:
+        return self._parser.text if self._parser else self._decoded
+
+    def _show(self, *, is_end: bool) -> str:
+        text = self._plain()
+        if self._cut is None:
+            self._cut = _first(text.find(stop, self._search_from(stop)) for stop in self._stop)
+        end = len(text) if self._cut is None else self._cut
+        if self._cut is None and not is_end:
+            end -= self._num_uncertain(text)
+        piece = text[self._shown : end]
+        self._shown = max(self._shown, end)
+        return piece
+
+    def _search_from(self, stop: str) -> int:
+        return max(0, self._shown - len(stop) + 1)
+
+    def _num_uncertain(self, text: str) -> int:
+        """Length of the end of `text` that may yet change: half a character, or the beginning of a stop string."""
+        half = 1 if self._parser and text.endswith("\ufffd") else 0
+        return max([half, *(_overlap(text, stop) for stop in self._stop)])
+
+
+def _first(positions: Iterable[int]) -> int | None:
+    return min((position for position in positions if position >= 0), default=None)
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of `text` with which `stop` begins."""
+    longest = min(len(stop) - 1, len(text))
+    return next((size for size in range(longest, 0, -1) if text.endswith(stop[:size])), 0)

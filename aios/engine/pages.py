@@ -1,0 +1,170 @@
+"""Pages, frames and page tables: which run of tokens lies where, and who shares it.
+
+Owns the bookkeeping only: no tensor, no file. A `Page` is the KV of `page_tokens` consecutive tokens; it may have a
+frame on the device, a frame on the host and a slot on disk at once, all with the same bytes. A `PageTable` is one
+context's map. Page tables share pages after a fork and copy them on write.
+
+Invariants:
+- `page.refs` is the number of tables that contain the page, `page.users` the number of resident tables among them.
+- A page with users has a device frame; a page without has none.
+- Only a page with one reference is written, and a written page has no copy on a lower tier.
+- Every frame of an allocator is free or belongs to exactly one page.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+
+class OutOfFrames(Exception):
+    """A tier has not enough free frames; nothing was changed."""
+
+
+class Tier(StrEnum):
+    """Where a context's pages are, fastest first. `none`: there are no pages."""
+
+    DEVICE = "device"
+    HOST = "host"
+    DISK = "disk"
+    DROPPED = "dropped"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class DiskSlot:
+    """Page number `index` of a run written to `path`."""
+
+    path: Path
+    index: int
+
+
+@dataclass(slots=True, eq=False)
+class Page:
+    """One page. Identity matters, not value: two pages may hold equal bytes."""
+
+    refs: int = 0
+    users: int = 0
+    frame: int | None = None
+    host: int | None = None
+    disk: DiskSlot | None = None
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether its bytes are nowhere; the tokens must be computed again."""
+        return self.frame is None and self.host is None and self.disk is None
+
+    @property
+    def has_copy(self) -> bool:
+        """Whether a lower tier holds its bytes."""
+        return self.host is not None or self.disk is not None
+
+    @property
+    def tier(self) -> Tier:
+        """The fastest tier that holds it."""
+        if self.frame is not None:
+            return Tier.DEVICE
+        if self.host is not None:
+            return Tier.HOST
+        return Tier.DISK if self.disk is not None else Tier.DROPPED
+
+
+@dataclass(slots=True, eq=False)
+class PageTable:
+    """The pages of one context, in order, of which the first `tokens` tokens are valid."""
+
+    page_tokens: int
+    pages: list[Page] = field(default_factory=list)
+    tokens: int = 0
+    resident: bool = True
+
+    @property
+    def room(self) -> int:
+        """Tokens that fit without a new frame: none if the last page must be copied first."""
+        if not self.pages or self.pages[-1].refs > 1:
+            return 0
+        return len(self.pages) * self.page_tokens - self.tokens
+
+    @property
+    def tier(self) -> Tier:
+        """The tier that the context is on: the slowest one that it would have to be fetched from."""
+        if not self.pages:
+            return Tier.NONE
+        if self.resident:
+            return Tier.DEVICE
+        tiers = {Tier.HOST if page.tier is Tier.DEVICE else page.tier for page in self.pages}
+        return next(tier for tier in (Tier.DROPPED, Tier.DISK, Tier.HOST) if tier in tiers)
+
+    @property
+    def num_shared(self) -> int:
+        """Pages that other tables contain too."""
+        return sum(page.refs > 1 for page in self.pages)
+
+    @property
+    def num_away(self) -> int:
+        """Pages without a device frame."""
+        return sum(page.frame is None for page in self.pages)
+
+    @property
+    def num_exclusive(self) -> int:
+        """Device frames that come free when this table leaves the device."""
+        return sum(page.users == 1 for page in self.pages) if self.resident else 0
+
+    def valid_in(self, index: int) -> int:
+        """Valid tokens in the page at `index`."""
+        return min(self.page_tokens, self.tokens - index * self.page_tokens)
+
+    def frames_needed(self, count: int) -> int:
+        """Device frames that appending `count` tokens takes, the copy of a shared partial page included."""
+        partial = self.tokens % self.page_tokens
+        copies = int(bool(count) and partial > 0 and self.pages[-1].refs > 1)
+        return copies + pages_for(self.tokens + count, self.page_tokens) - len(self.pages)
+
+    def fits(self, frames: int) -> int:
+        """Most tokens that can be appended with `frames` free frames."""
+        partial = self.tokens % self.page_tokens
+        if not partial:
+            return frames * self.page_tokens
+        if self.pages[-1].refs > 1:
+            return max(0, frames * self.page_tokens - partial)
+        return frames * self.page_tokens + self.page_tokens - partial
+
+
+def pages_for(tokens: int, page_tokens: int) -> int:
+    """Return how many pages `tokens` tokens fill."""
+    return -(-tokens // page_tokens)
+
+
+class FrameAllocator:
+    """Hands out the frames `0 … num_frames - 1` of one tier, the most recently freed first."""
+
+    def __init__(self, num_frames: int) -> None:
+        self.num_frames = num_frames
+        self._free = list(range(num_frames - 1, -1, -1))
+        self._taken: set[int] = set()
+
+    @property
+    def num_free(self) -> int:
+        """Frames that nobody holds."""
+        return len(self._free)
+
+    @property
+    def taken(self) -> frozenset[int]:
+        """The frames in use."""
+        return frozenset(self._taken)
+
+    def require(self, count: int) -> None:
+        """Raise OutOfFrames unless `count` frames are free."""
+        if count > len(self._free):
+            raise OutOfFrames(f"{count} frames wanted, {len(self._free)} of {self.num_frames} free")
+
+    def take(self) -> int:
+        """Take one frame. Raises OutOfFrames."""
+        self.require(1)
+        frame = self._free.pop()
+        self._taken.add(frame)
+        return frame
+
+    def give_back(self, frame: int) -> None:
+        """Free a frame that was taken."""
+        self._taken.remove(frame)
+        self._free.append(frame)

@@ -1,0 +1,50 @@
+"""Chat templates: from messages to text, by the model file's own template, under limits.
+
+A template comes with a model file and is not trusted. It runs in minijinja without access to Python objects and with
+fuel, so an endless loop ends as a ModelError. Fuel does not count memory, so a template that we have not read
+ourselves runs in a child process with limited memory (`template_worker`), which may die without harm.
+Knows nothing of tokens; which pieces of the text may become special tokens is the tokenizer's business.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import minijinja
+
+from aios.engine.template_worker import Renderer, Worker, render_here
+from aios.errors import ModelError
+
+MAX_TEMPLATE = 1 << 18
+"""Characters; the longest in use have about 2^14."""
+
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""Used when the model file brings none."""
+
+READ = frozenset({"872be49dbb638044ad01b60388f48d469ff2980e5f0dccdc22ec907db54d0788"})
+"""SHA-256 of templates that we have read: they run in this process. (SmolLM2's)"""
+
+
+class ChatTemplate:
+    """A template that compiles."""
+
+    def __init__(self, source: str = CHATML, *, bos: str = "", eos: str = "") -> None:
+        if len(source) > MAX_TEMPLATE:
+            raise ModelError(f"chat template: {len(source)} characters; the limit is {MAX_TEMPLATE}")
+        try:
+            minijinja.Environment(trim_blocks=True, lstrip_blocks=True).add_template("chat", source)
+        except minijinja.TemplateError as error:
+            raise ModelError(f"chat template: it does not compile: {error}") from error
+        self.source = source
+        self._tokens = {"bos_token": bos, "eos_token": eos}
+        self._renderer: Renderer = render_here if self._is_read() else Worker().render
+
+    def render(self, messages: Sequence[Mapping[str, str]], *, generate: bool = True) -> str:
+        """Return the text of the conversation; with `generate` it ends where the assistant begins to speak."""
+        facts = {"messages": list(messages), "add_generation_prompt": generate, **self._tokens}
+        return self._renderer(self.source, facts)
+
+    def _is_read(self) -> bool:
+        return self.source == CHATML or hashlib.sha256(self.source.encode()).hexdigest() in READ

@@ -1,0 +1,238 @@
+"""`llm.generate`: reserve tokens, submit to the core, journal what comes, judge what was said.
+
+A generation that a crash or a lost core cut off goes on from its tokens. Invariant: no more tokens are reserved, and
+none are made beyond one step, than every quota line on the way to the root has left.
+"""
+
+from aios.abi import events
+from aios.abi.chat import Generation
+from aios.abi.core import TokenRow
+from aios.abi.replies import Denied
+from aios.abi.syscalls import LlmGenerate
+from aios.abi.tools import ToolSpec
+from aios.errors import EngineError, EngineLost
+from aios.ids import Pid, context_id
+from aios.kernel.calls.tool import offered
+from aios.kernel.contexts import Generating
+from aios.kernel.denials import denied_reason, details_of
+from aios.kernel.entities import Process
+from aios.kernel.outcome import Failure, Outcome, Refusal, who
+from aios.kernel.parts import Parts
+from aios.kernel.quota import Hold
+from aios.kernel.records import AnyFact, RuleEvent, UsageAdded
+from aios.kernel.table import Running
+from aios.kernel.tokenlog import Stream
+
+
+async def generate(parts: Parts, running: Running, ask: LlmGenerate) -> Outcome:
+    """Continue a conversation on the shared model."""
+    process = parts.process(running.pid)
+    tools = _tools(parts, process, ask)
+    context = context_id(Pid(process.pid), ask.context)
+    began = parts.monotonic()
+    turn = parts.book.entry(context).turn
+    if turn.locked():
+        with parts.table.waiting(running, f"context {ask.context}"):
+            await turn.acquire()
+    else:
+        turn.acquire_nowait()
+    try:
+        running.queue_s += parts.monotonic() - began
+        return await Generated(parts, running, ask, process, tools).run()
+    finally:
+        turn.release()
+
+
+class Generated:
+    """One generation from its reservation to its outcome."""
+
+    def __init__(
+        self, parts: Parts, running: Running, ask: LlmGenerate, process: Process, tools: tuple[ToolSpec, ...]
+    ) -> None:
+        self.parts, self.running, self.ask, self.process = parts, running, ask, process
+        partial = process.partials.get(running.id)
+        recovered = list(partial.tokens) if partial is not None else []
+        left = max(1, ask.sampling.max_tokens - len(recovered))
+        self.hold = parts.quotas.reserve_up_to(process.pid, "tokens", left)
+        self.num_recovered = len(recovered)
+        self.prompt_hold: Hold | None = None
+        self.has_shrunk = self.overrun = False
+        running.defer(self.hold.release)
+        self.generation = Generating(
+            context=context_id(Pid(process.pid), ask.context),
+            request=ask,
+            tools=tools,
+            facts=parts.facts_of(process),
+            lease_tokens=len(recovered) + self.hold.amount,
+            tokens=recovered,
+            texts=["".join(partial.text)] if partial is not None else [],
+            admitted=self._admitted,
+            grown=self._grown,
+        )
+
+    async def run(self) -> Outcome:
+        """Generate and return the outcome. Raises Refusal, Failure."""
+        heard = _note_user(self.parts, self.process, self.ask)
+        self.generation.mask = self.parts.guardian.mask(self.process.pid, self.parts.clock.now())
+        stream = self.parts.tokens.open(self.running, self.generation, self.ask.context)
+        stream.prelude.extend(heard)
+        self.running.owing = lambda: (self._cut_usage(),)
+        self._show(generating=True, queued=True)
+        try:
+            result = await self.parts.book.generate(self.generation)
+        except EngineLost as error:
+            raise Failure(error.code, f"{who(self.process)}: {error}") from error
+        except EngineError as error:
+            raise Failure(error.code, f"{who(self.process)}: {error}") from error
+        finally:
+            self.parts.tokens.close(stream)
+            self._show(generating=False, queued=False)
+        return self._outcome(stream, self._bounded(result))
+
+    # --- while it runs ---------------------------------------------------------------------------------------
+
+    def _admitted(self) -> None:
+        """The prompt's length is known: it is charged too."""
+        if self.prompt_hold is not None:
+            return  # submitted again after the core was lost
+        uncached = (self.generation.prompt_tokens or 0) - self.generation.cached_tokens
+        room = self.parts.quotas.room(self.process.pid, "tokens")
+        excess = uncached - room.amount
+        if excess >= self.hold.amount:
+            owner = room.owner or self.process
+            self.running.cut(
+                Denied(
+                    code="E-QUOTA",
+                    reason=f"{who(self.process)}: the prompt has {uncached} new tokens; "
+                    f"{self.hold.amount + int(room.amount)} are left on the line of {who(owner)}",
+                    details={"line": "tokens", "owner": owner.pid, "asked": uncached},
+                )
+            )
+            return
+        if excess > 0:
+            self.hold.shrink(self.hold.amount - int(excess))
+            self.has_shrunk = True
+            self.generation.lease_tokens = self.num_recovered + self.hold.amount
+        self.prompt_hold = self.parts.quotas.reserve(self.process.pid, "tokens", uncached)
+        self.running.defer(self.prompt_hold.release)
+
+    def _grown(self, row: TokenRow, step: int) -> None:
+        parts, generation = self.parts, self.generation
+        if self.running.is_queued:
+            self._show(generating=True, queued=False)
+        parts.table.count_tokens(self.process.pid, 1, parts.monotonic())
+        if row.masked is not None:
+            self._show_masked(row, step)
+        parts.tokens.grown(generation)
+        if self.has_shrunk and not self.overrun and len(generation.tokens) >= generation.lease_tokens:
+            self.overrun = True
+            parts.book.cancel(generation.context)
+
+    def _show_masked(self, row: TokenRow, step: int) -> None:
+        masked = row.masked
+        assert masked is not None
+        self.parts.bus.emit(
+            events.TokenMasked(
+                pid=self.process.pid,
+                context=self.ask.context,
+                step=step,
+                position=row.position,
+                token=masked.token,
+                token_text=masked.token_text,
+                rule=masked.rule,
+                taken=row.token,
+                taken_text=masked.taken_text,
+                trace_version=masked.version,
+            )
+        )
+
+    def _show(self, *, generating: bool, queued: bool) -> None:
+        self.running.is_generating, self.running.is_queued = generating, queued
+        self.parts.table.refresh(self.process.pid)
+
+    # --- at its end ------------------------------------------------------------------------------------------
+
+    def _bounded(self, result: Generation) -> Generation:
+        """A lease that shrank after the core had it ends the generation with `length`."""
+        if self.overrun and result.finish == "cancelled":
+            return result.model_copy(update={"finish": "length"})
+        return result
+
+    def _outcome(self, stream: Stream, result: Generation) -> Outcome:
+        usage = result.usage
+        self.running.queue_s += usage.queue_s
+        self.running.tokens_in, self.running.tokens_out = usage.prompt_tokens, usage.completion_tokens
+        owed = UsageAdded(
+            pid=self.process.pid,
+            tokens_in=usage.prompt_tokens,
+            tokens_cached=min(usage.cached_tokens, usage.prompt_tokens),
+            tokens_out=usage.completion_tokens,
+            switches=usage.switches,
+        )
+        facts: list[AnyFact] = [*stream.prelude, owed]
+        facts.extend(self._say(result, tuple(facts)))
+        self.running.owing = tuple
+        generation = self.generation
+
+        def publish() -> None:
+            self.parts.tokens.publish(stream, len(generation.tokens), len(generation.texts))
+
+        return Outcome(result.model_dump(mode="json"), tuple(facts), then=publish)
+
+    def _say(self, result: Generation, owed: tuple[AnyFact, ...]) -> tuple[RuleEvent, ...]:
+        if not result.text.strip():
+            return ()
+        parts = self.parts
+        judged = parts.guardian.propose(self.process.pid, "assistant", parts.clock.now(), args={"text": result.text})
+        if judged.verdict.allow:
+            return parts.guardian.facts(judged.event)
+        self.running.owing = lambda: owed
+        raise Refusal(
+            "E-GUARD-DENIED",
+            denied_reason(self.process, "message", judged.verdict),
+            details_of(judged.verdict),
+        )
+
+    def _cut_usage(self) -> UsageAdded:
+        """What was had of a generation that is cut off."""
+        generation = self.generation
+        prompt = generation.prompt_tokens or 0
+        return UsageAdded(
+            pid=self.process.pid,
+            tokens_in=prompt if generation.tokens else 0,
+            tokens_cached=min(generation.cached_tokens, prompt) if generation.tokens else 0,
+            tokens_out=len(generation.tokens),
+        )
+
+
+def _tools(parts: Parts, process: Process, ask: LlmGenerate) -> tuple[ToolSpec, ...]:
+    held = {spec.name: spec for spec in offered(parts, process.pid)}
+    if ask.tools is None:
+        return tuple(held.values())
+    refused = [name for name in ask.tools if name not in held]
+    if refused:
+        raise Refusal(
+            "E-ACCESS",
+            f"{who(process)}: no capability for {', '.join(map(repr, refused))}; "
+            f"held: {', '.join(map(repr, held)) or 'none'}",
+        )
+    return tuple(held[name] for name in ask.tools)
+
+
+def _note_user(parts: Parts, process: Process, ask: LlmGenerate) -> tuple[RuleEvent, ...]:
+    """Record the user messages that the trace does not have yet."""
+    if parts.guardian.gate_of(process.pid) is None:
+        return ()
+    known = process.heard.copy()
+    found: list[RuleEvent] = []
+    for message in ask.messages:
+        if message.role != "user":
+            continue
+        if known[message.content] > 0:
+            known[message.content] -= 1
+            continue
+        event = parts.guardian.note(
+            process.pid, "user", parts.clock.now(), args={"text": message.content}, labels=("user",)
+        )
+        found.extend(parts.guardian.facts(event))
+    return tuple(found)

@@ -1,0 +1,1 @@
+"""Alembic's script folder: one file per change of the tables."""

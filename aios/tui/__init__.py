@@ -1,0 +1,1 @@
+"""`aios top`: the process monitor. A client of the public API; the only user of Textual."""

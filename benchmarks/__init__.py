@@ -1,0 +1,1 @@
+"""Benchmarks: each prints one JSON object and compares it with `targets.toml` (ARCHITECTURE section 12)."""

@@ -1,0 +1,154 @@
+"""Attention of new tokens over the pages of their contexts.
+
+The pool is `[page, layer, 2, kv_head, token, dim]`; a page's run of one head is contiguous, so a context is gathered
+by whole runs. Rows of one new token are put into groups of similar length and attend together; a row of several new
+tokens attends alone. Everything that does not depend on the layer is computed once per step, in a plan.
+Every number of a page in use is finite, written or not: masked places are multiplied by zero.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Span(Protocol):
+    """Tokens `start … start + count` of a step; they end a context of `context` tokens that lies in `pages`."""
+
+    @property
+    def start(self) -> int: ...
+    @property
+    def count(self) -> int: ...
+    @property
+    def context(self) -> int: ...
+    @property
+    def pages(self) -> Tensor: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Singles:
+    """Rows with one new token each, attending together."""
+
+    tokens: Tensor
+    """int64 [R]: their places in the step."""
+    runs: Tensor
+    """int64 [2, R, kv_heads, pages]: runs of layer 0 in the pool seen as [runs, page_tokens * dim]."""
+    length: int
+    """Tokens of the longest context."""
+    mask: Tensor | None
+    """float32 [R, 1, 1, length], 0 or -inf; None when all contexts are equally long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One row with several new tokens."""
+
+    start: int
+    count: int
+    runs: Tensor
+    """int64 [2, 1, kv_heads, pages]"""
+    length: int
+    mask: Tensor | None
+    """bool [count, length]; None when the chunk begins the context and plain causality holds."""
+
+
+Plan = list[Singles | Chunk]
+
+
+def plan_attention(rows: Sequence[Span], pool: Tensor) -> Plan:
+    """Group the rows of a step; the plan serves every layer."""
+    singles = sorted((row for row in rows if row.count == 1), key=lambda row: row.context)
+    chunks = [_chunk(row, pool) for row in rows if row.count > 1]
+    return [*(_singles(group, pool) for group in _similar(singles, pool.shape[4])), *chunks]
+
+
+def paged_attention(queries: Tensor, pool: Tensor, layer: int, plan: Plan) -> Tensor:
+    """Attend queries [T, heads, dim] to their contexts in `layer`; return [T, heads, dim] in the queries' type."""
+    out = torch.empty_like(queries)
+    for part in plan:
+        if isinstance(part, Singles):
+            _attend_singles(queries, pool, layer, part, out)
+        else:
+            _attend_chunk(queries, pool, layer, part, out)
+    return out
+
+
+def _attend_singles(queries: Tensor, pool: Tensor, layer: int, part: Singles, out: Tensor) -> None:
+    heads, dim = queries.shape[1:]
+    keys, values = _gather(pool, layer, part.runs, part.length, queries.dtype)
+    # The query heads that share a KV head take the place of query tokens: no KV head is repeated.
+    grouped = queries.index_select(0, part.tokens).view(len(part.tokens), keys.shape[1], -1, dim)
+    mixed = F.scaled_dot_product_attention(grouped, keys, values, attn_mask=part.mask)
+    out.index_copy_(0, part.tokens, mixed.reshape(-1, heads, dim))
+
+
+def _attend_chunk(queries: Tensor, pool: Tensor, layer: int, part: Chunk, out: Tensor) -> None:
+    keys, values = _gather(pool, layer, part.runs, part.length, queries.dtype)
+    chunk = slice(part.start, part.start + part.count)
+    mixed = F.scaled_dot_product_attention(
+        queries[chunk].transpose(0, 1)[None],
+        keys,
+        values,
+        attn_mask=part.mask,
+        is_causal=part.mask is None,
+        enable_gqa=queries.shape[1] != keys.shape[1],
+    )
+    out[chunk] = mixed[0].transpose(0, 1)
+
+
+def _gather(pool: Tensor, layer: int, runs: Tensor, length: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Copy the runs of `layer` together: K and V [R, kv_heads, length, dim]."""
+    page_tokens, dim = pool.shape[4:]
+    two, rows, heads, pages = runs.shape
+    flat = (runs + layer * two * heads).flatten()
+    copied = pool.view(-1, page_tokens * dim).index_select(0, flat).to(dtype)
+    keys, values = copied.view(two, rows, heads, pages * page_tokens, dim)[..., :length, :]
+    return keys, values
+
+
+def _singles(rows: Sequence[Span], pool: Tensor) -> Singles:
+    longest = rows[-1].context
+    width = -(-longest // pool.shape[4])
+    pages = torch.stack([_padded(row, pool.shape[4], width) for row in rows])
+    lengths = torch.tensor([row.context for row in rows], device=pages.device)
+    tokens = torch.tensor([row.start for row in rows], device=pages.device)
+    mask = None
+    if rows[0].context != longest:
+        beyond = torch.arange(longest, device=pages.device) >= lengths[:, None]
+        mask = torch.zeros(beyond.shape, device=pages.device).masked_fill_(beyond, -torch.inf)[:, None, None, :]
+    return Singles(tokens, _runs(pages, pool), longest, mask)
+
+
+def _chunk(row: Span, pool: Tensor) -> Chunk:
+    width = -(-row.context // pool.shape[4])
+    mask = None
+    if row.context != row.count:
+        seen = torch.arange(row.context, device=pool.device)
+        own = torch.arange(row.context - row.count, row.context, device=pool.device)
+        mask = seen <= own[:, None]
+    return Chunk(row.start, row.count, _runs(row.pages[None, :width], pool), row.context, mask)
+
+
+def _padded(row: Span, page_tokens: int, width: int) -> Tensor:
+    """Cut the page table to the pages in use and fill it up with the row's own first page (masked)."""
+    used = row.pages[: -(-row.context // page_tokens)]
+    return F.pad(used, (0, width - len(used)), value=int(used[0])) if len(used) < width else used
+
+
+def _runs(pages: Tensor, pool: Tensor) -> Tensor:
+    _, layers, two, heads, _, _ = pool.shape
+    part = torch.arange(two * heads, device=pages.device).view(two, 1, heads, 1)
+    return pages[None, :, None, :] * (layers * two * heads) + part
+
+
+def _similar(rows: Sequence[Span], page_tokens: int) -> list[list[Span]]:
+    """Split rows, sorted by length, so that in a group none is more than twice (and four pages) as long as another."""
+    groups: list[list[Span]] = []
+    for row in rows:
+        if not groups or row.context > 2 * groups[-1][0].context + 4 * page_tokens:
+            groups.append([])
+        groups[-1].append(row)
+    return groups

@@ -1,0 +1,10 @@
+"""The gated activation of the feed-forward block."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def swiglu(gate_up: Tensor) -> Tensor:
+    """Return silu(gate) * up for gate_up [T, 2 * ff], gate first."""
+    gate, up = gate_up.chunk(2, dim=-1)
+    return F.silu(gate).mul_(up)

@@ -1,0 +1,54 @@
+"""`doctor` looks at everything, and each thing that is wrong comes with what mends it."""
+
+import json
+from pathlib import Path
+
+import psutil
+import pytest
+
+from aios import env
+from aios.cli import doctor
+from aios.cli.doctor import Finding
+from tests.cli.conftest import Aios
+from tests.cli.living import living_kernel
+
+
+def test_it_finds_python_cores_memory_torch_home_model_sandbox_and_kernels(aios: Aios) -> None:
+    with living_kernel("alpha"):
+        found = json.loads(aios("doctor", "--json").out)
+    findings = {finding["name"]: finding for finding in found["findings"]}
+    assert {"python", "cores", "memory", "torch", "home", "disk", "model", "kernels"} <= set(findings)
+    assert {"sandbox: bubblewrap", "sandbox: landlock", "sandbox: seccomp"} <= set(findings)
+    assert "alpha" in findings["kernels"]["found"]
+    assert findings["python"]["status"] == "ok"
+
+
+def test_what_is_wrong_has_a_fix_and_what_is_right_has_none() -> None:
+    for finding in doctor.examine():
+        assert bool(finding.fix) == (finding.status != "ok"), finding
+
+
+def test_a_missing_model_fails_with_what_to_type(aios: Aios) -> None:
+    code, out, _err = aios("doctor")
+    assert code == 1
+    assert "→ aios models pull smollm2-135m" in out
+
+
+def test_a_home_that_is_a_file_fails_with_the_variable_to_set(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "file").write_text("")
+    monkeypatch.setenv(env.HOME, str(home / "file"))
+    finding = doctor.home()
+    assert finding.status == "fail"
+    assert env.HOME in finding.fix
+
+
+def test_a_home_that_is_not_there_yet_is_fine(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(env.HOME, str(home / "new" / "deep"))
+    assert doctor.home() == Finding("home", "ok", str(home / "new" / "deep"))
+    assert not [path for path in (home / "new" / "deep").iterdir()]
+
+
+def test_little_memory_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = psutil.virtual_memory()._replace(available=1 << 20)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: seen)
+    assert doctor.memory().status == "warn"

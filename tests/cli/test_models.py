@@ -1,0 +1,28 @@
+"""`models pull`, `ls` and `rm` on the real model store."""
+
+import json
+from pathlib import Path
+
+from tests.cli.conftest import Aios
+
+
+def test_an_empty_store_lists_nothing(aios: Aios) -> None:
+    code, out, _err = aios("models", "ls", "--json")
+    assert (code, json.loads(out)) == (0, {"models": []})
+
+
+def test_removing_what_is_not_there_is_an_error(aios: Aios) -> None:
+    code, _out, err = aios("models", "rm", "nothing")
+    assert code == 78
+    assert "nothing was removed" in err
+
+
+def test_a_name_that_leaves_the_store_is_refused(aios: Aios) -> None:
+    assert aios("models", "rm", "../../etc").code == 2
+
+
+def test_pulling_from_a_file_that_is_missing_says_so(aios: Aios, home: Path) -> None:
+    code, out, err = aios("models", "pull", "mine", "--from", str(home / "missing.gguf"))
+    assert code != 0
+    assert out == ""
+    assert "missing.gguf" in err

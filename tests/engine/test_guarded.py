@@ -1,0 +1,92 @@
+"""Rules, mask, grammar and model together: what the gate would refuse is not decoded."""
+
+import pytest
+
+from aios.abi.chat import Message
+from aios.abi.core import Finished, Masked, Steer
+from aios.abi.guard import TraceEvent
+from aios.abi.tools import ToolSpec
+from aios.config import EngineSettings
+from aios.engine.engine import Engine
+from aios.guard.gate import compile_rules
+from aios.guard.mask import CallMasks
+from aios.ids import ContextId
+from tests.engine.tiny import ByteLexicon, one, rows_of, run, submit, tiny_engine
+
+RULES = """
+rule look_first "look the order up before a refund":
+  require once ok look_up(order = o) before refund(order = o)
+"""
+_ORDER = {
+    "type": "object",
+    "properties": {"order": {"enum": ["A1", "B2"]}},
+    "required": ["order"],
+    "additionalProperties": False,
+}
+TOOLS = (ToolSpec(name="refund", parameters=_ORDER), ToolSpec(name="look_up", parameters=_ORDER))
+MAIN = ContextId("1:main")
+
+
+def guarded() -> Engine:
+    lexicon = ByteLexicon()
+    return tiny_engine(mask_factory=CallMasks(lexicon.token_bytes, lexicon.special_ids))
+
+
+def event(seq: int, kind: str, cause: int | None = None) -> TraceEvent:
+    return TraceEvent(seq, float(seq), 1, kind, "look_up", {"order": "A1"}, cause)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0, 3.0])
+def test_a_call_that_a_rule_forbids_is_never_decoded(temperature: float) -> None:
+    gate = compile_rules(RULES, tools=TOOLS)
+    engine = guarded()
+    for seed in range(8):
+        order = submit(
+            f"{seed + 1}:main",
+            "a",
+            tools=TOOLS,
+            tool_choice="required",
+            max_tokens=75,
+            temperature=temperature,
+            seed=seed,
+            mask=gate.mask_state(1, 0.0),
+        )
+        generation = one(run(engine, order), Finished).generation
+        assert generation.tool_calls
+        assert {call.name for call in generation.tool_calls} == {"look_up"}
+
+
+def test_newer_residuals_open_the_way_for_the_order_that_was_looked_up() -> None:
+    gate = compile_rules(RULES, tools=TOOLS)
+    engine = guarded()
+    order = submit(tools=TOOLS, tool_choice="refund", prompt="a", max_tokens=80, mask=gate.mask_state(1, 0.0))
+    engine.do(order)
+    gate.record(event(1, "start"))
+    gate.record(event(2, "ok", cause=1))
+    engine.do(Steer(context=MAIN, epoch=1, mask=gate.mask_state(1, 3.0)))
+    generation = one(run(engine), Finished).generation
+    assert [call.arguments for call in generation.tool_calls] == [{"order": "A1"}]
+
+
+def test_where_the_only_tool_on_offer_is_forbidden_the_generation_says_so() -> None:
+    gate = compile_rules(RULES, tools=TOOLS)
+    order = submit(tools=TOOLS, tool_choice="refund", prompt="a", max_tokens=80, mask=gate.mask_state(1, 0.0))
+    assert one(run(guarded(), order), Finished).generation.finish == "no_compliant_call"
+
+
+@pytest.mark.model
+def test_the_real_model_is_kept_from_the_refund_that_it_would_choose() -> None:
+    from tests.engine.real import real_engine
+
+    gate = compile_rules(RULES, tools=TOOLS)
+    engine = real_engine(EngineSettings(pool_pages=64, threads=1))
+    said = (Message(role="user", content="Refund the order A1 with the tool refund."),)
+    free = submit(messages=said, tools=TOOLS, tool_choice="required", max_tokens=45)
+    mask = gate.mask_state(1, 0.0)
+    held = submit("2:main", messages=said, tools=TOOLS, tool_choice="required", max_tokens=45, mask=mask)
+    messages = run(engine, free, held)
+    names = {m.context: m.generation.tool_calls[0].name for m in messages if isinstance(m, Finished)}
+    assert names == {MAIN: "refund", "2:main": "look_up"}
+    masked = [row.masked for row in rows_of(messages, "2:main") if isinstance(row.masked, Masked)]
+    assert masked
+    assert {one_mask.rule for one_mask in masked} == {"look_first"}

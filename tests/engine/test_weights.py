@@ -1,0 +1,118 @@
+"""Weights from both kinds of files; what would silently change the result is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from aios.engine.gguf import parse_gguf
+from aios.engine.hf import hf_config
+from aios.engine.loader import load_model
+from aios.engine.weights import gguf_config, rope_frequencies
+from aios.errors import ModelError
+from tests.engine import tiny_model as tiny
+from tests.engine.hand_batches import batch_of, pool_for
+from tests.engine.model_file import gguf_bytes
+
+TOKENS = [5, 80, 33, 120, 7, 199]
+
+
+def logits_of(path: Path) -> torch.Tensor:
+    loaded = load_model(path, threads=0, exact=True)
+    return loaded.model.forward(
+        batch_of((TOKENS, 0, [0]), sample_all=True), pool_for(loaded.config, 1, loaded.kv_dtype)
+    )
+
+
+def test_a_gguf_file_and_a_folder_of_the_same_model_give_the_plain_logits(tmp_path: Path) -> None:
+    weights = tiny.random_weights()
+    plain = tiny.plain_forward(weights, TOKENS).float()
+    for path in (tiny.write_gguf(tmp_path / "t.gguf", weights), tiny.write_folder(tmp_path / "t", weights)):
+        torch.testing.assert_close(logits_of(path), plain, rtol=1e-4, atol=1e-4)
+
+
+def test_a_folder_tells_its_tokens_and_ends(tmp_path: Path) -> None:
+    loaded = load_model(tiny.write_folder(tmp_path / "t", tiny.random_weights()), threads=0, exact=True)
+    assert (loaded.eos_ids, loaded.architecture, loaded.kv_dtype) == (frozenset({0, 2}), "llama", torch.float32)
+    assert loaded.tokenizer.vocab_size == loaded.config.vocab
+    assert len(loaded.sha256) == 64
+
+
+def test_an_untied_head_is_used(tmp_path: Path) -> None:
+    weights = tiny.random_weights()
+    folder = tiny.write_folder(tmp_path / "t", weights)
+    tied = logits_of(folder)
+    save_file(weights | {"lm_head.weight": 2 * weights["model.embed_tokens.weight"]}, folder / "model.safetensors")
+    torch.testing.assert_close(logits_of(folder), 2 * tied)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"model_type": "mamba"}, "architecture 'mamba'"),
+        ({"rope_scaling": {"rope_type": "yarn"}}, "rope scaling 'yarn'"),
+        ({"hidden_act": "gelu"}, "activation 'gelu'"),
+        ({"num_key_value_heads": 3}, "makes no sense"),
+        ({"hidden_size": "wide"}, "config.json lacks a sound"),
+        ({"num_hidden_layers": 0}, "makes no sense"),
+        ({"num_hidden_layers": 3}, r"'model.layers.2.*' is missing"),
+        ({"intermediate_size": 97}, r"gate_proj.weight' is torch.float32 \(96, 64\); floats \(97, 64\)"),
+    ],
+)
+def test_a_folder_that_we_cannot_run_rightly_is_refused(tmp_path: Path, change: dict[str, object], says: str) -> None:
+    folder = tiny.write_folder(tmp_path / "t", tiny.random_weights())
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(ModelError, match=says):
+        load_model(folder, threads=0)
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff" * 64, b"\x10\0\0\0\0\0\0\0{}"])
+def test_a_damaged_safetensors_file_is_a_model_error(tmp_path: Path, damage: bytes) -> None:
+    folder = tiny.write_folder(tmp_path / "t", tiny.random_weights())
+    (folder / "model.safetensors").write_bytes(damage)
+    with pytest.raises(ModelError, match="not a sound safetensors file"):
+        load_model(folder, threads=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"general.architecture": "qwen3"}, "architecture 'qwen3'"),
+        ({"llama.rope.scaling.type": "linear"}, "rope scaling 'linear'"),
+        ({"llama.expert_count": 8}, "mixtures of experts"),
+        ({"llama.rope.dimension_count": 8}, "part of the head"),
+        ({"llama.attention.head_count": 0}, "makes no sense"),
+        ({"llama.rope.freq_base": float("nan")}, "a finite number was expected"),
+    ],
+)
+def test_a_gguf_file_that_we_cannot_run_rightly_is_refused(
+    tmp_path: Path, change: dict[str, object], says: str
+) -> None:
+    file = tiny.write_gguf(tmp_path / "t.gguf", tiny.random_weights())
+    sound = parse_gguf(memoryview(file.read_bytes()), file)
+    tensors = {name: (t.type, t.shape, bytes(t.data)) for name, t in sound.tensors.items()}
+    changed = gguf_bytes(tiny.facts() | change, tensors)
+    with pytest.raises(ModelError, match=says):
+        gguf_config(parse_gguf(memoryview(changed), file))
+
+
+def test_llama3_slows_long_waves_and_keeps_short_ones(tmp_path: Path) -> None:
+    folder = tiny.write_folder(tmp_path / "t", tiny.random_weights())
+    config = json.loads((folder / "config.json").read_text())
+    rope = {
+        "rope_type": "llama3",
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64,
+    }
+    (folder / "config.json").write_text(json.dumps(config | {"rope_scaling": rope}))
+    plain = rope_frequencies(hf_config(folder))
+    turns = 64 * plain / (2 * torch.pi)
+    loaded = load_model(folder, threads=0, exact=True)
+    scaled = loaded.model._weights.frequencies  # type: ignore[attr-defined]  # the only place where it shows
+    torch.testing.assert_close(scaled[turns > 4], plain[turns > 4])
+    torch.testing.assert_close(scaled[turns < 1], plain[turns < 1] / 8)

@@ -1,0 +1,31 @@
+"""The examples of docs/rules.md are rule files that compile and do what the page says."""
+
+from pathlib import Path
+
+import pytest
+
+from aios.guard.gate import compile_rules
+from tests.guard.scenes import Scene
+
+PAGE = (Path(__file__).parents[2] / "docs" / "rules.md").read_text(encoding="utf-8")
+EXAMPLES = PAGE.split("```")[1::2]
+
+
+@pytest.mark.parametrize("number", range(len(EXAMPLES)))
+def test_the_examples_compile(number: int) -> None:
+    compile_rules(EXAMPLES[number], complete=True)
+
+
+def test_the_first_example_tells_what_is_missing() -> None:
+    verdict = Scene(EXAMPLES[0]).judge("cancel_order", order_id="#W1", reason="no longer needed")
+    assert verdict.rules == ("R2", "R3", "R4")
+    assert [step.get("tool", "confirm") for step in verdict.plan or ()] == ["find_user", "get_order", "confirm"]
+
+
+def test_the_second_example_knows_the_items_of_an_order() -> None:
+    s = Scene(EXAMPLES[1])
+    s.ok("read_order", {"items": [{"item_id": "a", "price": 1}, {"item_id": "b", "price": 2.5}]}, order_id="#W1")
+    assert s.denied("swap", order_id="#W1", item_ids=["a", "b"], new_item_ids=["c", "d"]) == ()
+    assert s.denied("swap", order_id="#W1", item_ids=["a", "x"], new_item_ids=["c", "d"]) == ("items",)
+    assert s.denied("swap", order_id="#W1", item_ids=["a"], new_item_ids=["c", "d"]) == ("items",)
+    assert s.denied("swap", order_id="#W2", item_ids=["a"], new_item_ids=["c"]) == ("items",)

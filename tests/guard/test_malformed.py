@@ -1,0 +1,152 @@
+"""Every mistake in a rule file is refused at its place; `§` marks the column that the error must name."""
+
+import pytest
+
+from aios.errors import RuleError
+from aios.guard.gate import compile_rules
+
+TOOLS = (
+    "tool f(a: Str, n: Int)\ntool g(a: Str)\ntool pay(amount: Decimal(2), team: Str) -> {id: Id, total: Decimal(2)}\n"
+)
+
+MALFORMED = [
+    # spelling
+    'rule r: forbid f() when a = §"no end',
+    "rule r: forbid f() when 1 = 1§.",
+    "rule r: forbid f() when 1 = §7x",
+    "const c = §&",
+    'const c = §"\\q"',
+    # declarations
+    "§frobnicate",
+    "shared §tool h()",
+    "tool §()",
+    "tool §rule()",
+    "tool h§",
+    "tool h(a§)",
+    "tool h(a: §Text)",
+    "tool h(a: Decimal§)",
+    "tool h(a: Decimal(§x))",
+    "tool h(a: Str §b: Str)",
+    "tool h() always §err",
+    "group §= f",
+    "group h §f",
+    "group h = f | §",
+    "const c §1",
+    "register r §Str",
+    "register r[o§: Str",
+    "register r: Str on §wait f() set unknown",
+    "register r: Str on ok f() §add (1)",
+    "relation r §on ok f() add (1)",
+    "relation r(x) latest §x",
+    "relation r(x) on ok f() add §1",
+    "viability §V3",
+    # bodies
+    "rule §: forbid f()",
+    "rule r §forbid f()",
+    "rule r: §allow f()",
+    "rule r: require once ok f()§",
+    "rule r: require once ok f() before §(",
+    "rule r: forbid f§",
+    "rule r: forbid f(§,)",
+    "rule r: limit §average of f() to 3",
+    "rule r: limit count §f() to 3",
+    "rule r: limit sum §of f() to 3",
+    "rule r: limit count of f() within §a to 3",
+    "rule r: limit count of f() within 3 §to 3",
+    "rule r: limit count of f()§",
+    "rule r: forbid f() when §and",
+    "rule r: forbid f() when not §",
+    "rule r: forbid f() when (once ok f()§",
+    "rule r: forbid f() when once within §x ok f()",
+    "rule r: forbid f() when once between 1m §5m ok f()",
+    "rule r: forbid f() when exists x §of f: x = 1",
+    "rule r: forbid f() when true and §exists x in {1}: x = 1",
+    "rule r: forbid f() when §frob(1)",
+    "rule r: forbid f(a, n) when n §* n = 1",
+    "rule r: forbid f(n) when 2 * n §* 2 = 1",
+    "rule r: forbid f(a) when a matches §a",
+    # names and sorts
+    "§tool f()",
+    "group h = §h",
+    "group h = §nothing",
+    "rule r: forbid f()\n§rule r: forbid g()",
+    "rule r: forbid §nothing()",
+    "rule r: forbid f(§b)",
+    "rule r: forbid §f(a, a)",
+    "rule r: forbid f() when §b = 1",
+    "rule r: forbid f() when once ok f(a = §b)",
+    'rule r: forbid f(n) when n §= "x"',
+    "rule r: forbid f(n, a) when n §< a",
+    "register o: Id\nrule r: forbid f() when o §< o",
+    "rule r: forbid f(n) when n §in n",
+    "rule r: forbid f(a) when a §in {1, 2}",
+    'rule r: forbid f() when 1 in {1, §"a"}',
+    "rule r: forbid f(n) when §n",
+    'rule r: forbid f(n) when n matches §"x"',
+    'rule r: forbid f(a) when a matches §"(a)\\\\1"',
+    'rule r: forbid f(a) when a matches §"(?=a)"',
+    'rule r: forbid f(a) when a matches §"("',
+    "rule r: forbid f() when §result = 1",
+    "rule r: limit sum(§result) of f() to 3",
+    "rule r: limit sum(§a) of f(a) to 3",
+    "rule r: limit count of f() per §x to 3",
+    'rule r: limit count of f() to §"x"',
+    "rule r: limit count of §f() within 0s to 3",
+    "rule r: forbid f() when once §between 5m and 2m ok f()",
+    "rule r: forbid f() when once §between 5m and 2 calls ok f()",
+    "rule r: forbid f() when once §confirmed",
+    'register c[k]: Str\nrule r: forbid f() when §c = "x"',
+    "register c: Str on ok pay() set §result.nothing",
+    "register c: Int on ok pay() set §result.id",
+    'register c[k]: Str §on ok f() set "x"',
+    "relation q(x) §on ok f(a) add (a, a)",
+    "relation q(x) latest by x on ok f() each i in result add (§i)",
+    'register c: Str\nshared rule r: forbid f() when §c = "x"',
+    'rule r: forbid f(n) when n §+ "x" = 1',
+    "rule r: forbid f(a) when exists a in §{1}: a = 1",
+    "rule r: forbid f() when forall x, y in §{1, 2}: x = y",
+    "rule r: forbid f() when §zip({1}, {2}) = {1}",
+    "rule r: forbid f(a) when §len(a, a) = 1",
+    "rule r: forbid f(n) when len(§n) = 1",
+    # not yet
+    "§viability V1",
+    "rule r: §after ok f() do g()",
+    "rule r: §finish requires once ok f()",
+    '§scenario "s": allow f(a = "x", n = 1)',
+    "rule r: require §seen(a) before f(a)",
+    'rule r: forbid f() when "secret" in §labels(context)',
+    "rule r: forbid f(n) when once ok pay() where (result.total <= §n)",
+    'register c: Str §on ok f() if once known(c) set "x"',
+]
+
+
+@pytest.mark.parametrize("marked", MALFORMED)
+def test_an_error_names_its_place(marked: str) -> None:
+    at = marked.index("§")
+    text = marked.replace("§", "")
+    line = text.count("\n", 0, at) + 1
+    column = at - (text.rfind("\n", 0, at) + 1) + 1
+    with pytest.raises(RuleError) as caught:
+        compile_rules(TOOLS + text, file="x.rules", complete=True)
+    error = caught.value
+    assert (error.line, error.column) == (line + TOOLS.count("\n"), column), str(error)
+    assert error.file == "x.rules"
+    shown = str(error).split("\n")
+    assert shown[-2].strip() == text.split("\n")[line - 1].strip()
+    assert shown[-1].index("^") == shown[-2].index(error.text) + column - 1
+
+
+@pytest.mark.parametrize("marked", MALFORMED[-8:])
+def test_what_the_monitor_cannot_do_is_refused_in_these_words(marked: str) -> None:
+    with pytest.raises(RuleError, match="not supported yet"):
+        compile_rules(TOOLS + marked.replace("§", ""), complete=True)
+
+
+def test_nesting_without_end_is_refused_not_a_crash() -> None:
+    with pytest.raises(RuleError, match="deep"):
+        compile_rules(TOOLS + "rule r: forbid f() when " + "not " * 100_000 + "true", complete=True)
+
+
+def test_a_tool_may_be_declared_after_the_rules_that_name_it() -> None:
+    gate = compile_rules("rule r: forbid later(x = 1)")
+    assert gate.undeclared == ("later",)
