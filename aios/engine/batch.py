@@ -6,14 +6,18 @@ row r attends to the first `context` tokens of its page table, causally: its tok
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from torch import Tensor
+
+from aios.engine.rotary import RopeScaling
+
+Activation = Literal["silu", "gelu_tanh"]
 
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """Shape of a Llama-family decoder."""
+    """Shape of a decoder, and what its family does otherwise than Llama (the defaults)."""
 
     architecture: str
     layers: int
@@ -26,6 +30,27 @@ class ModelConfig:
     max_context: int
     rope_base: float
     eps: float
+    rope_scaling: RopeScaling | None = None
+    """Of layers without a window, or of all where `local_rope_base` is None."""
+    qkv_bias: bool = False
+    """Queries, keys and values have a bias (Qwen2)."""
+    qk_norm: bool = False
+    """Every head's query and key are normalised before they turn (Qwen3, Gemma 3)."""
+    windows: tuple[int | None, ...] = ()
+    """Per layer: how many tokens a token sees, itself included; None is all. Empty: all, in every layer."""
+    local_rope_base: float | None = None
+    """Base of the layers with a window, which are then not scaled (Gemma 3)."""
+    sandwich_norms: bool = False
+    """What attention and feed-forward add is normalised once more (Gemma 3)."""
+    embedding_scale: float = 1.0
+    """Embeddings are multiplied by this on their way in (Gemma)."""
+    activation: Activation = "silu"
+    attention_scale: float | None = None
+    """Factor of query · key; None is 1 / sqrt(head_dim)."""
+
+    def window(self, layer: int) -> int | None:
+        """Return how many tokens a token sees in `layer`; None is all."""
+        return self.windows[layer] if self.windows else None
 
     def page_bytes(self, page_tokens: int, element_bytes: int) -> int:
         """Bytes of one page over all layers, K and V."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from aios.engine.batch import Model, ModelConfig
-from aios.engine.decoder import LlamaDecoder
+from aios.engine.decoder import Decoder
 from aios.engine.gguf import GgufFile, read_gguf
 from aios.engine.hf import hf_config, hf_tokenizer, hf_weights
 from aios.engine.modelstore import sha256_of
@@ -44,7 +44,7 @@ def load_model(path: Path, *, threads: int, exact: bool = False) -> LoadedModel:
     if tokenizer.vocab_size > config.vocab:
         raise ModelError(f"{path.name}: {tokenizer.vocab_size} tokens but only {config.vocab} rows of embeddings")
     return LoadedModel(
-        model=LlamaDecoder(config, weights),
+        model=Decoder(config, weights),
         tokenizer=tokenizer,
         sha256=sha256_of(path),
         architecture=config.architecture,

@@ -13,6 +13,7 @@ from torch import Tensor
 from aios.engine.batch import ModelConfig
 from aios.engine.gguf import GgufFile, GgufTensor
 from aios.engine.quant import can_int4, dequantise, int4_weight
+from aios.engine.rotary import rotary_frequencies
 from aios.errors import ModelError
 from aios_kernels.linear import DenseLinear, Int4Linear, Linear
 
@@ -27,6 +28,15 @@ class LayerWeights:
     feed_norm: Tensor
     gate_up: Linear
     down: Linear
+    qkv_bias: Tensor | None = None
+    """float32 [(heads + 2 * kv_heads) * head_dim]"""
+    query_norm: Tensor | None = None
+    """float32 [head_dim], as `key_norm`."""
+    key_norm: Tensor | None = None
+    attention_after_norm: Tensor | None = None
+    """float32 [dim], of what attention adds."""
+    feed_after_norm: Tensor | None = None
+    """float32 [dim], of what the feed-forward block adds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +49,8 @@ class Weights:
     head: Linear
     frequencies: Tensor
     """float32 [head_dim / 2]: radians per position."""
+    local_frequencies: Tensor | None = None
+    """Those of layers with a window, where they differ."""
 
 
 def dense_dtype() -> torch.dtype:
@@ -49,9 +61,8 @@ def dense_dtype() -> torch.dtype:
 
 
 def rope_frequencies(config: ModelConfig, factors: Tensor | None = None) -> Tensor:
-    """Return base^(-2i/dim) for each pair, divided by the file's own factors where it has them."""
-    exponents = torch.arange(0, config.head_dim, 2, dtype=torch.int64).float() / config.head_dim
-    frequencies = 1.0 / (config.rope_base**exponents)
+    """Return each pair's radians per position, divided by the file's own factors where it has them."""
+    frequencies = rotary_frequencies(config.head_dim, config.rope_base, config.rope_scaling)
     return frequencies if factors is None else frequencies / factors
 
 

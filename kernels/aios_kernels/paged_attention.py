@@ -3,6 +3,7 @@
 The pool is `[page, layer, 2, kv_head, token, dim]`; a page's run of one head is contiguous, so a context is gathered
 by whole runs. Rows of one new token are put into groups of similar length and attend together; a row of several new
 tokens attends alone. Everything that does not depend on the layer is computed once per step, in a plan.
+With a window a token sees itself and the `window - 1` tokens before it; pages before that are not gathered.
 Every number of a page in use is finite, written or not: masked places are multiplied by zero.
 """
 
@@ -37,9 +38,9 @@ class Singles:
     runs: Tensor
     """int64 [2, R, kv_heads, pages]: runs of layer 0 in the pool seen as [runs, page_tokens * dim]."""
     length: int
-    """Tokens of the longest context."""
+    """Tokens of the longest context, from the first page that is gathered."""
     mask: Tensor | None
-    """float32 [R, 1, 1, length], 0 or -inf; None when all contexts are equally long."""
+    """float32 [R, 1, 1, length], 0 or -inf; None when every row sees all of `length`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,45 +59,49 @@ class Chunk:
 Plan = list[Singles | Chunk]
 
 
-def plan_attention(rows: Sequence[Span], pool: Tensor) -> Plan:
-    """Group the rows of a step; the plan serves every layer."""
-    singles = sorted((row for row in rows if row.count == 1), key=lambda row: row.context)
-    chunks = [_chunk(row, pool) for row in rows if row.count > 1]
-    return [*(_singles(group, pool) for group in _similar(singles, pool.shape[4])), *chunks]
+def plan_attention(rows: Sequence[Span], pool: Tensor, window: int | None = None) -> Plan:
+    """Group the rows of a step; the plan serves every layer with that window (None: a token sees all before it)."""
+    seen = rows if window is None else [_within(row, window, pool.shape[4]) for row in rows]
+    singles = sorted((row for row in seen if row.count == 1), key=lambda row: row.context)
+    chunks = [_chunk(row, pool, window) for row in seen if row.count > 1]
+    return [*(_singles(group, pool, window) for group in _similar(singles, pool.shape[4])), *chunks]
 
 
-def paged_attention(queries: Tensor, pool: Tensor, layer: int, plan: Plan) -> Tensor:
-    """Attend queries [T, heads, dim] to their contexts in `layer`; return [T, heads, dim] in the queries' type."""
+def paged_attention(queries: Tensor, pool: Tensor, layer: int, plan: Plan, scale: float | None = None) -> Tensor:
+    """Attend queries [T, heads, dim] to their contexts in `layer`; return [T, heads, dim] in the queries' type.
+
+    `scale` multiplies query · key; None is 1 / sqrt(dim).
+    """
     out = torch.empty_like(queries)
     for part in plan:
         if isinstance(part, Singles):
-            _attend_singles(queries, pool, layer, part, out)
+            out.index_copy_(0, part.tokens, _attend_singles(queries, pool, layer, part, scale))
         else:
-            _attend_chunk(queries, pool, layer, part, out)
+            out[part.start : part.start + part.count] = _attend_chunk(queries, pool, layer, part, scale)
     return out
 
 
-def _attend_singles(queries: Tensor, pool: Tensor, layer: int, part: Singles, out: Tensor) -> None:
+def _attend_singles(queries: Tensor, pool: Tensor, layer: int, part: Singles, scale: float | None) -> Tensor:
     heads, dim = queries.shape[1:]
     keys, values = _gather(pool, layer, part.runs, part.length, queries.dtype)
     # The query heads that share a KV head take the place of query tokens: no KV head is repeated.
     grouped = queries.index_select(0, part.tokens).view(len(part.tokens), keys.shape[1], -1, dim)
-    mixed = F.scaled_dot_product_attention(grouped, keys, values, attn_mask=part.mask)
-    out.index_copy_(0, part.tokens, mixed.reshape(-1, heads, dim))
+    mixed = F.scaled_dot_product_attention(grouped, keys, values, attn_mask=part.mask, scale=scale)
+    return mixed.reshape(-1, heads, dim)
 
 
-def _attend_chunk(queries: Tensor, pool: Tensor, layer: int, part: Chunk, out: Tensor) -> None:
+def _attend_chunk(queries: Tensor, pool: Tensor, layer: int, part: Chunk, scale: float | None) -> Tensor:
     keys, values = _gather(pool, layer, part.runs, part.length, queries.dtype)
-    chunk = slice(part.start, part.start + part.count)
     mixed = F.scaled_dot_product_attention(
-        queries[chunk].transpose(0, 1)[None],
+        queries[part.start : part.start + part.count].transpose(0, 1)[None],
         keys,
         values,
         attn_mask=part.mask,
         is_causal=part.mask is None,
+        scale=scale,
         enable_gqa=queries.shape[1] != keys.shape[1],
     )
-    out[chunk] = mixed[0].transpose(0, 1)
+    return mixed[0].transpose(0, 1)
 
 
 def _gather(pool: Tensor, layer: int, runs: Tensor, length: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -109,26 +114,51 @@ def _gather(pool: Tensor, layer: int, runs: Tensor, length: int, dtype: torch.dt
     return keys, values
 
 
-def _singles(rows: Sequence[Span], pool: Tensor) -> Singles:
+@dataclass(frozen=True, slots=True)
+class _Within:
+    """What is left of a row when the pages before its window are taken away."""
+
+    start: int
+    count: int
+    context: int
+    pages: Tensor
+
+
+def _within(row: Span, window: int, page_tokens: int) -> Span:
+    first = row.context - row.count - window + 1
+    away = max(first, 0) // page_tokens
+    return _Within(row.start, row.count, row.context - away * page_tokens, row.pages[away:])
+
+
+def _singles(rows: Sequence[Span], pool: Tensor, window: int | None) -> Singles:
     longest = rows[-1].context
     width = -(-longest // pool.shape[4])
     pages = torch.stack([_padded(row, pool.shape[4], width) for row in rows])
     lengths = torch.tensor([row.context for row in rows], device=pages.device)
     tokens = torch.tensor([row.start for row in rows], device=pages.device)
     mask = None
-    if rows[0].context != longest:
-        beyond = torch.arange(longest, device=pages.device) >= lengths[:, None]
-        mask = torch.zeros(beyond.shape, device=pages.device).masked_fill_(beyond, -torch.inf)[:, None, None, :]
+    if rows[0].context != longest or (window is not None and window < longest):
+        mask = _singles_mask(lengths, longest, window)
     return Singles(tokens, _runs(pages, pool), longest, mask)
 
 
-def _chunk(row: Span, pool: Tensor) -> Chunk:
+def _singles_mask(lengths: Tensor, longest: int, window: int | None) -> Tensor:
+    at = torch.arange(longest, device=lengths.device)
+    hidden = at >= lengths[:, None]
+    if window is not None:
+        hidden |= at < lengths[:, None] - window
+    return torch.zeros(hidden.shape, device=lengths.device).masked_fill_(hidden, -torch.inf)[:, None, None, :]
+
+
+def _chunk(row: Span, pool: Tensor, window: int | None) -> Chunk:
     width = -(-row.context // pool.shape[4])
     mask = None
-    if row.context != row.count:
+    if row.context != row.count or (window is not None and window < row.count):
         seen = torch.arange(row.context, device=pool.device)
-        own = torch.arange(row.context - row.count, row.context, device=pool.device)
-        mask = seen <= own[:, None]
+        own = torch.arange(row.context - row.count, row.context, device=pool.device)[:, None]
+        mask = seen <= own
+        if window is not None:
+            mask &= seen > own - window
     return Chunk(row.start, row.count, _runs(row.pages[None, :width], pool), row.context, mask)
 
 

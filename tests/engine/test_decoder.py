@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aios.engine.batch import ModelConfig
-from aios.engine.decoder import LlamaDecoder
+from aios.engine.decoder import Decoder
 from aios.engine.weights import LayerWeights, Weights, rope_frequencies
 from aios_kernels.linear import DenseLinear
 from tests.engine import tiny_model as tiny
@@ -55,12 +55,12 @@ def layer_of(weights: dict[str, torch.Tensor], index: int) -> LayerWeights:
 
 
 @cache
-def random_decoder() -> LlamaDecoder:
+def random_decoder() -> Decoder:
     weights = tiny.random_weights()
     embedding = weights["model.embed_tokens.weight"]
     layers = [layer_of(weights, index) for index in range(tiny.LAYERS)]
     norm = weights["model.norm.weight"]
-    return LlamaDecoder(CONFIG, Weights(embedding, layers, norm, DenseLinear(embedding), rope_frequencies(CONFIG)))
+    return Decoder(CONFIG, Weights(embedding, layers, norm, DenseLinear(embedding), rope_frequencies(CONFIG)))
 
 
 def sequence(seed: int, length: int) -> list[int]:

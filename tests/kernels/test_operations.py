@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from aios_kernels.geglu import geglu
 from aios_kernels.kv_write import kv_layer_rows, kv_rows, kv_write
 from aios_kernels.paged_attention import Chunk, Singles, paged_attention, plan_attention
 from aios_kernels.rms_norm import rms_norm
@@ -48,6 +49,13 @@ def test_swiglu_gates_the_second_half_by_the_first(dtype: torch.dtype) -> None:
     torch.testing.assert_close(swiglu(x).float(), gate * gate.sigmoid() * up, rtol=tolerance, atol=tolerance)
 
 
+def test_geglu_gates_by_the_tanh_form_of_gelu() -> None:
+    x = numbers(3, 10)
+    gate, up = x[:, :5], x[:, 5:]
+    inner = math.sqrt(2 / math.pi) * (gate + 0.044715 * gate**3)
+    close(geglu(x), gate * 0.5 * (1 + inner.tanh()) * up)
+
+
 def test_rope_turns_each_adjacent_pair_by_its_angle() -> None:
     x, positions, frequencies = numbers(2, 3, DIM), torch.tensor([0, 5]), torch.tensor([1.0, 0.5, 0.1, 0.01])
     turned = rope(x, rope_turns(positions, frequencies))
@@ -83,24 +91,33 @@ def test_kv_write_fills_the_slots_of_one_layer_and_nothing_else(layer: int, dtyp
     assert torch.equal(pool, wanted)
 
 
-def attended(queries: Tensor, pool: Tensor, layer: int, rows: list[Row]) -> Tensor:
+def attended(
+    queries: Tensor,
+    pool: Tensor,
+    layer: int,
+    rows: list[Row],
+    *,
+    window: int | None = None,
+    scale: float = DIM**-0.5,
+) -> Tensor:
     """Token by token, head by head."""
     out = torch.zeros_like(queries)
     share = queries.shape[1] // KV_HEADS
     for row in rows:
         for place in range(row.count):
             seen = row.context - row.count + place + 1
+            first = max(0, seen - window) if window else 0
             for head in range(queries.shape[1]):
                 keys, values = (
                     torch.stack(
                         [
                             pool[row.pages[t // PAGE_TOKENS], layer, kv, head // share, t % PAGE_TOKENS]
-                            for t in range(seen)
+                            for t in range(first, seen)
                         ]
                     )
                     for kv in (0, 1)
                 )
-                scores = (keys.float() @ queries[row.start + place, head]) / DIM**0.5
+                scores = (keys.float() @ queries[row.start + place, head]) * scale
                 out[row.start + place, head] = scores.softmax(0) @ values.float()
     return out
 
@@ -131,6 +148,24 @@ def test_attention_over_pages_is_attention_token_by_token(case: str, heads: int,
     for layer in range(LAYERS):
         found = paged_attention(queries, pool, layer, plan_attention(rows, pool))
         torch.testing.assert_close(found, attended(queries, pool, layer, rows), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("window", [1, 3, 4, 5, 9, 100])
+@pytest.mark.parametrize("case", CASES)
+def test_in_a_window_a_token_sees_itself_and_those_right_before_it(case: str, window: int) -> None:
+    rows = CASES[case]
+    pool = numbers(PAGES, LAYERS, 2, KV_HEADS, PAGE_TOKENS, DIM, seed=2)
+    queries = numbers(sum(row.count for row in rows), 4, DIM, seed=3)
+    found = paged_attention(queries, pool, 1, plan_attention(rows, pool, window), scale=0.7)
+    torch.testing.assert_close(found, attended(queries, pool, 1, rows, window=window, scale=0.7), rtol=1e-4, atol=1e-5)
+
+
+def test_pages_before_the_window_are_not_read() -> None:
+    pool = numbers(40, 1, 2, KV_HEADS, PAGE_TOKENS, DIM)
+    pool[:30] = torch.nan
+    rows = [Row(0, 1, 160, torch.arange(40)), Row(1, 3, 150, torch.arange(40))]
+    found = paged_attention(numbers(4, 2, DIM), pool, 0, plan_attention(rows, pool, window=20))
+    assert bool(found.isfinite().all())
 
 
 def test_a_very_long_row_does_not_pad_the_short_ones() -> None:
