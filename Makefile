@@ -7,7 +7,7 @@ DEMO_FLAGS ?=
 ORACLE := .venv-oracle
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo demo-unguarded test check fix oracle bench clean
+.PHONY: help demo demo-unguarded test check fix oracle prove bench clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -48,6 +48,10 @@ $(ORACLE)/.installed: pyproject.toml constraints.txt
 oracle: $(STAMP) $(ORACLE)/.installed  ## compare with transformers on the same file (own environment); writes the reference
 	@$(BIN)/aios models pull smollm2-135m
 	@$(ORACLE)/bin/python scripts/oracle.py
+
+prove: $(STAMP)  ## long proofs, resumable: make prove [PART=exact] [MINUTES=10]
+	@$(BIN)/aios models pull smollm2-135m
+	@$(BIN)/python -m tests.prove $(if $(PART),--part $(PART)) $(if $(MINUTES),--minutes $(MINUTES))
 
 bench: $(STAMP)  ## the benchmarks, each leaving a dated JSON in benchmarks/results/
 	@status=0; for name in kernel_overhead context_switch guard; do \
