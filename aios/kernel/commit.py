@@ -54,6 +54,8 @@ class Committer:
         self._faulty = Latch()
         self.entries = 0
         """Number of the last journal record."""
+        self.tell: Callable[[AnyFact, int], None] = lambda fact, number: None
+        """Called for each durable fact, with the number of its record, right before it is applied; must not fail."""
         self.follow: Callable[[AnyFact, float], None] = lambda fact, time: None
         """Called for each fact right after it was applied; must not fail."""
 
@@ -91,7 +93,9 @@ class Committer:
             self._faulty.set()
 
     def _apply(self, entry: _Entry) -> None:
-        for fact in entry.facts:
+        first = self.entries - len(entry.facts) + 1
+        for number, fact in enumerate(entry.facts, first):
+            self.tell(fact, number)
             self._state.apply(fact, entry.time)
             self.follow(fact, entry.time)
         if entry.then is not None:

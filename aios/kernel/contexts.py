@@ -260,15 +260,13 @@ class Book:
             return
         question.answer = message
         question.answered.set()
-        if question.switched is not None:
-            self.switched(question.switched, combined(message.digests))
 
     def _switched(self, message: c.Switched) -> None:
         question = self._questions.get(message.ticket)
         if question is None:
             self.switched(message, "")
         elif question.answer is None:
-            question.switched = message  # its digest comes with the answer
+            question.switched = message  # told with the reply, in which its digest is
         else:
             self.switched(message, combined(question.answer.digests))
 

@@ -26,15 +26,18 @@ class Bus:
         self.capacity = capacity
         self.last = 0
         """Number of the newest event."""
-        self.keep: Callable[[AnyEvent], None] = lambda event: None
-        """Called with each event that was emitted; must not fail."""
+        self.keep: Callable[[AnyEvent, int], None] = lambda event, of: None
+        """Called with each event that was emitted and the record that it tells of; must not fail."""
 
-    def emit(self, event: AnyEvent) -> None:
-        """Number and stamp `event` and wake the readers; never waits."""
+    def emit(self, event: AnyEvent, of: int = 0) -> None:
+        """Number `event`, stamp it unless it has its time, and wake the readers; never waits.
+
+        `of` is the number of the record that it tells of; 0 where it follows from none.
+        """
         self.last += 1
-        numbered = msgspec.structs.replace(event, seq=self.last, time=self._now())
+        numbered = msgspec.structs.replace(event, seq=self.last, time=event.time or self._now())
         self._ring.append(numbered)
-        self.keep(numbered)
+        self.keep(numbered, of)
         waiting, self._waiting = self._waiting, []
         for reader in waiting:
             reader.set()

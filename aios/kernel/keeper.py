@@ -1,8 +1,9 @@
 """Which events outlive the kernel, and their way into the journal and back.
 
 Owns the choice and the pieces on their way. Nobody waits for them: they are written a moment after they happened,
-in appends of their own, so no syscall is slower or fails for their sake; a crash loses at most that moment, a full
-store only what does not fit into `MOST_WAITING`. Invariant: kept events are in the journal in the order of their
+in appends of their own, so no syscall is slower or fails for their sake. A crash loses that moment, a full store what
+does not fit into `MOST_WAITING`; of what was lost, the next kernel tells all that follows from a durable fact
+(`aios.kernel.telling`), with the time of the fact. Invariant: kept events are in the journal in the order of their
 numbers, and a number that was shown once is never given to another event, not by a later kernel either.
 """
 
@@ -11,12 +12,13 @@ from collections import deque
 import anyio
 import msgspec
 
-from aios.abi.events import DECODER, ENCODER, AnyEvent, CoreStatistics, StateChanged, SyscallFinished, TokensStreamed
+from aios.abi.events import ENCODER, AnyEvent, CoreStatistics, StateChanged, SyscallFinished, TokensStreamed
 from aios.abi.process import ProcessState
 from aios.errors import StoreError
 from aios.kernel.commit import Committer
 from aios.kernel.events import Bus
 from aios.kernel.records import EventKept
+from aios.kernel.telling import readable
 
 BATCH_S = 0.02
 """How long an event waits for others to be written with it."""
@@ -42,18 +44,20 @@ class Keeper:
 
     def __init__(self, bus: Bus, log: Committer) -> None:
         self._bus, self._log = bus, log
-        self._waiting: deque[AnyEvent] = deque(maxlen=MOST_WAITING)
+        self._waiting: deque[EventKept] = deque(maxlen=MOST_WAITING)
         self._some = anyio.Event()
         self._recovered: deque[EventKept] = deque(maxlen=bus.capacity)
+        self._due: dict[int, tuple[AnyEvent, float]] = {}
+        """By the number of its fact: each event that was not yet found in the journal."""
         self._last_kept = 0
         self._statistics_s = float("-inf")
         self._peaks = dict.fromkeys(_PEAKS, 0)
 
-    def take(self, event: AnyEvent) -> None:
-        """Note an event that was just emitted; never waits."""
-        if self._is_worth_it(event) or event.seq >= self._last_kept + MARK_EVERY:
+    def take(self, event: AnyEvent, of: int) -> None:
+        """Note an event that was just emitted and tells of record `of`; never waits."""
+        if of or self._is_worth_it(event) or event.seq >= self._last_kept + MARK_EVERY:
             self._last_kept = event.seq
-            self._waiting.append(event)
+            self._waiting.append(_fact(event, of))
             self._some.set()
 
     async def run(self) -> None:
@@ -71,7 +75,7 @@ class Keeper:
             return
         with anyio.move_on_after(PATIENCE_S, shield=True):  # cancelled half-way, it would not know what is written
             try:
-                await self._log.commit(*map(_fact, batch))
+                await self._log.commit(*batch)
             except StoreError:
                 self._waiting = deque([*batch, *self._waiting], maxlen=MOST_WAITING)
 
@@ -80,13 +84,21 @@ class Keeper:
     def recall(self, fact: EventKept) -> None:
         """Take an event of an earlier kernel out of the journal; only as many as the bus holds stay."""
         self._recovered.append(fact)
+        self._due.pop(fact.of, None)
+
+    def expect(self, event: AnyEvent, of: int, time: float) -> None:
+        """Say that `event` tells of record `of`, made at `time`: where it was not kept, `recovered` tells it."""
+        self._due[of] = event, time
 
     def recovered(self) -> None:
-        """Hand the events of earlier kernels to the bus, whose numbers go on behind theirs."""
+        """Hand the events of earlier kernels to the bus, whose numbers go on behind theirs; tell what is still due."""
         if self._recovered:
             self._last_kept = self._recovered[-1].number + LEAP
-            self._bus.restore([event for fact in self._recovered if (event := _event(fact))], self._last_kept)
+            self._bus.restore([event for fact in self._recovered if (event := readable(fact.event))], self._last_kept)
             self._recovered.clear()
+        due, self._due = self._due, {}
+        for of, (event, time) in due.items():
+            self._bus.emit(msgspec.structs.replace(event, time=time), of)
 
     # --- the choice ------------------------------------------------------------------------------------------
 
@@ -106,14 +118,5 @@ class Keeper:
         return True
 
 
-def _fact(event: AnyEvent) -> EventKept:
-    return EventKept(pid=event.pid, number=event.seq, event=msgspec.Raw(ENCODER.encode(event)))
-
-
-def _event(fact: EventKept) -> AnyEvent | None:
-    """Return the event; None for one that another version wrote and this one cannot read: it only informs."""
-    try:
-        event: AnyEvent = DECODER.decode(fact.event)
-    except msgspec.MsgspecError:
-        return None
-    return event
+def _fact(event: AnyEvent, of: int) -> EventKept:
+    return EventKept(pid=event.pid, number=event.seq, event=msgspec.Raw(ENCODER.encode(event)), of=of)

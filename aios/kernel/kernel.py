@@ -16,11 +16,11 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream
 
-from aios.abi.core import Core, Switched
+from aios.abi.core import Core
 from aios.abi.guard import Gate
 from aios.abi.process import CapSpec, KernelStatus, ProcessClass, Quota, Signal
 from aios.config import Settings
-from aios.ids import OPERATOR, ContextId, context_owner
+from aios.ids import OPERATOR, context_owner
 from aios.kernel import spawning
 from aios.kernel.assembly import assemble
 from aios.kernel.calls import info, proc
@@ -35,6 +35,7 @@ from aios.kernel.parts import Clock
 from aios.kernel.reactions import Reactions, core_event, switch_event
 from aios.kernel.records import EventKept, KernelCreated, to_fact
 from aios.kernel.syscalls import Desk
+from aios.kernel.telling import event_of
 from aios.tools.tool import Tool
 from aios.tools.toolbox import Toolbox
 
@@ -199,16 +200,18 @@ class Kernel:
         self._keeper = Keeper(parts.bus, parts.log)
         parts.bus.keep = self._keeper.take
         parts.book.heard = lambda message: parts.bus.emit(core_event(message, parts.book.restarts))
-        parts.book.switched = self._switched
+        parts.book.switched = lambda message, digest: parts.bus.emit(switch_event(message, digest))
         parts.guardian.changed = self._steer
 
     def _recover(self) -> None:
         parts = self.parts
         for number, record in self._journal.load():
             fact = to_fact(record)
-            parts.state.apply(fact, record.time)
             if isinstance(fact, EventKept):
                 self._keeper.recall(fact)
+            elif event := event_of(fact, parts.state):
+                self._keeper.expect(event, number, record.time)
+            parts.state.apply(fact, record.time)
             self._log.entries = number
         self._keeper.recovered()
         self._unclaimed = {pid for pid, one in parts.state.processes.items() if one.exit is None and pid != OPERATOR}
@@ -222,8 +225,10 @@ class Kernel:
         parts.guardian.recover({parts.state.processes[pid].rules for pid in self._unclaimed})
 
     async def _settle_in(self) -> None:
-        """What needs the pumps: reactions, wall-clock quotas, the first record."""
-        self._log.follow = Reactions(self.parts, self._kill_soon, self._watch).follow
+        """What needs the pumps: reactions, what is still to be told, wall-clock quotas, the first record."""
+        reactions = Reactions(self.parts, self._kill_soon, self._watch)
+        self._log.tell, self._log.follow = reactions.tell, reactions.follow
+        await self._keeper.write()
         for pid in sorted(self._unclaimed):
             self._watch(self.parts.state.processes[pid])
         if not self.parts.state.instance:
@@ -259,11 +264,6 @@ class Kernel:
             return
         await proc.kill(self.parts, pid, "quota wall_s")
 
-    def _switched(self, message: Switched, digest: str) -> None:
-        pid = context_owner(message.context)
-        name = _name_of(message.context)
-        self.parts.bus.emit(switch_event(message, pid, name, digest))
-
     def _steer(self, gate: Gate, changed: int | None) -> None:
         now = self._clock.now()
         for generation in self.parts.book.running():
@@ -275,7 +275,3 @@ class Kernel:
             mask = self.parts.guardian.mask(pid, now)
             if mask is not None and mask.residuals != generation.mask.residuals:
                 self.parts.book.steer(generation, mask)
-
-
-def _name_of(context: ContextId) -> str:
-    return context.split(":", 1)[1]

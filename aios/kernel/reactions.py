@@ -1,7 +1,7 @@
 """What follows from each durable fact in the living kernel: table entries, wake-ups, orders to the core, events.
 
-Owns the map from facts to their live consequences. Runs in the step in which a fact was applied, never while the
-journal is read back, and never waits.
+Owns the map from facts to their live consequences; which event tells of a fact, `aios.kernel.telling` says. Runs in
+the step in which a fact was applied, never while the journal is read back, and never waits.
 """
 
 from collections.abc import Callable
@@ -13,9 +13,11 @@ from aios.abi import core as c
 from aios.abi import events
 from aios.abi.process import Signal
 from aios.abi.replies import Failed
+from aios.ids import context_owner
 from aios.kernel import records as r
 from aios.kernel.entities import Process
 from aios.kernel.parts import Parts
+from aios.kernel.telling import event_of
 
 
 class Reactions:
@@ -27,12 +29,16 @@ class Reactions:
         self._reactions: dict[type, Callable[[Any], None]] = {
             r.ProcessStarted: self._started,
             r.ProcessExited: self._exited,
-            r.ProcessReaped: self._reaped,
             r.StopSet: self._stop_set,
             r.NiceSet: self._nice_set,
-            r.ApprovalAsked: self._asked,
             r.ApprovalDecided: self._decided,
         }
+
+    def tell(self, fact: r.AnyFact, number: int) -> None:
+        """Tell of a fact that is about to be applied; `number` is that of its record."""
+        event = event_of(fact, self._parts.state)
+        if event is not None:
+            self._parts.bus.emit(event, number)
 
     def follow(self, fact: r.AnyFact, time: float) -> None:
         """React to a fact that was just applied."""
@@ -44,7 +50,6 @@ class Reactions:
         process = self._parts.state.processes[fact.pid]
         self._parts.table.add(process)
         self._parts.credentials.admit(fact.pid, fact.token_hash)
-        self._parts.bus.emit(events.ProcessSpawned(pid=fact.pid, ppid=process.ppid, name=fact.name))
         self._watch(process)
         if process.ppid != fact.ppid:
             self._kill(fact.pid, "its parent was killed while it started")
@@ -56,7 +61,6 @@ class Reactions:
             return
         parts.credentials.retire(fact.pid)
         parts.bus.emit(events.StateChanged(pid=fact.pid, old=live.shown[0], new="exited", reason=fact.reason))
-        parts.bus.emit(events.ProcessExited(pid=fact.pid, code=fact.code, reason=fact.reason))
         code, what = ("E-KILLED", "was killed") if fact.killed else ("E-EXITED", "has exited")
         for running in list(live.calls.values()):
             running.cut(Failed(code=code, reason=f"pid {fact.pid} {what}: {fact.reason or 'it ended'}"))
@@ -67,11 +71,6 @@ class Reactions:
             parts.guardian.retire(one.rules for one in parts.state.processes.values() if one.exit is None)
         if fact.killed and live.deliver is not None:
             live.deliver(Signal.KILL)
-
-    def _reaped(self, fact: r.ProcessReaped) -> None:
-        process = self._parts.state.find(fact.pid)
-        code = process.exit.code if process is not None and process.exit is not None else 0
-        self._parts.bus.emit(events.ChildWaited(pid=fact.by, child=fact.pid, code=code))
 
     def _stop_set(self, fact: r.StopSet) -> None:
         parts = self._parts
@@ -97,13 +96,7 @@ class Reactions:
         if process is not None:
             self._parts.book.post(c.Reclassify(facts=self._parts.facts_of(process)))
 
-    def _asked(self, fact: r.ApprovalAsked) -> None:
-        info = fact.info
-        what = info.tool if info.kind != "question" else info.question
-        self._parts.bus.emit(events.ApprovalAsked(pid=fact.pid, approval=info.id, what=what, digest=info.digest))
-
     def _decided(self, fact: r.ApprovalDecided) -> None:
-        self._parts.bus.emit(events.ApprovalDecided(pid=fact.pid, approval=fact.approval, state=fact.state, by=fact.by))
         self._parts.approvals.decided(fact.approval)
 
 
@@ -120,11 +113,11 @@ def core_event(message: c.Ready | c.Lost | c.Statistics, restarts: int) -> event
     return events.CoreStatistics(**fields)
 
 
-def switch_event(message: c.Switched, pid: int, name: str, digest: str) -> events.ContextSwitched:
+def switch_event(message: c.Switched, digest: str) -> events.ContextSwitched:
     """Return the event that tells of a context switch."""
     return events.ContextSwitched(
-        pid=pid,
-        context=name,
+        pid=context_owner(message.context),
+        context=message.context.split(":", 1)[1],
         direction=message.direction,
         tier=message.tier,
         reason=message.reason,

@@ -175,11 +175,19 @@ class MemDeleted(Fact, frozen=True, kw_only=True, tag="mem.deleted"):
     key: str
 
 
+class Announced(Fact, frozen=True, kw_only=True, tag="event.announced"):
+    """An event that became durable together with what it belongs to, before anybody was told. It changes nothing."""
+
+    event: msgspec.Raw
+
+
 class EventKept(Fact, frozen=True, kw_only=True, tag="event"):
     """An event that outlives the kernel. It changes nothing; those who watch find it after a restart."""
 
     number: int
     event: msgspec.Raw
+    of: int = 0
+    """Number of the record that the event tells of; 0: it follows from none."""
 
 
 AnyFact = (
@@ -203,6 +211,7 @@ AnyFact = (
     | RuleEvent
     | MemSet
     | MemDeleted
+    | Announced
     | EventKept
 )
 

@@ -58,7 +58,8 @@ class KernelState:
             r.RuleEvent: self._rule_event,
             r.MemSet: self._mem_set,
             r.MemDeleted: self._mem_deleted,
-            r.EventKept: self._event_kept,
+            r.Announced: self._told,
+            r.EventKept: self._told,
         }
 
     def apply(self, fact: r.AnyFact, time: float) -> None:
@@ -85,6 +86,13 @@ class KernelState:
             if OPERATOR in (process.pid, process.ppid):
                 return
             process = self.find(process.ppid)
+
+    def heir(self, pid: int) -> Process:
+        """Return the process or, if it died meanwhile, its nearest living ancestor."""
+        process = self.find(pid)
+        while process is None or process.exit is not None:
+            process = self.processes[OPERATOR] if process is None else self.find(process.ppid)
+        return process
 
     def is_within(self, pid: int, root: int) -> bool:
         """Whether `pid` is `root` or a descendant of it; everything is within the operator."""
@@ -117,7 +125,7 @@ class KernelState:
         self.instance = fact.instance
 
     def _process_started(self, fact: r.ProcessStarted, time: float) -> None:
-        parent = self._living(fact.ppid)
+        parent = self.heir(fact.ppid)
         self.processes[fact.pid] = Process(
             pid=fact.pid,
             ppid=parent.pid,
@@ -151,19 +159,12 @@ class KernelState:
         if process.ppid == OPERATOR:
             self._reap(process)  # the operator waits for nobody: its children are remembered in `past`
 
-    def _living(self, pid: int) -> Process:
-        """Return the process or, if it died meanwhile, its nearest living ancestor."""
-        process = self.find(pid)
-        while process is None or process.exit is not None:
-            process = self.processes[OPERATOR] if process is None else self.find(process.ppid)
-        return process
-
     def _count_living(self, parent: Process, change: int) -> None:
         for one in self.ancestors(parent.pid):
             one.living_below += change
 
     def _give_away_children(self, process: Process) -> None:
-        heir = self._living(process.ppid)
+        heir = self.heir(process.ppid)
         for pid in sorted(process.children):
             child = self.processes[pid]
             if child.exit is not None:
@@ -351,5 +352,5 @@ class KernelState:
         if process is not None:
             process.memory.pop(fact.key, None)
 
-    def _event_kept(self, fact: r.EventKept, time: float) -> None:
+    def _told(self, fact: r.Announced | r.EventKept, time: float) -> None:
         """An event tells of changes and is none."""

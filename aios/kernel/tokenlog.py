@@ -36,7 +36,7 @@ class Stream:
     published: int = 0
     published_texts: int = 0
     prelude: list[AnyFact] = field(default_factory=list)
-    """Facts to become durable with the first tokens."""
+    """Facts to become durable with the next tokens."""
 
     @property
     def waiting(self) -> int:

@@ -5,12 +5,14 @@ from aios.abi.process import ContextInfo
 from aios.abi.syscalls import CtxDrop, CtxFork, CtxInfo, CtxResume, CtxSuspend
 from aios.errors import EngineError
 from aios.ids import ContextId, Pid, context_id
-from aios.kernel.contexts import Question
+from aios.kernel.contexts import Question, combined
 from aios.kernel.entities import Process
 from aios.kernel.outcome import Failure, Outcome, who
 from aios.kernel.parts import Parts
-from aios.kernel.records import ContextForked
+from aios.kernel.reactions import switch_event
+from aios.kernel.records import AnyFact, ContextForked
 from aios.kernel.table import Running
+from aios.kernel.telling import announcement
 
 
 async def suspend(parts: Parts, running: Running, ask: CtxSuspend) -> Outcome:
@@ -19,7 +21,7 @@ async def suspend(parts: Parts, running: Running, ask: CtxSuspend) -> Outcome:
     context = _known(parts, process, ask.context)
     question = await _ask(parts, running, c.Suspend, context, tier=ask.tier)
     parts.book.entry(context).is_suspended = True
-    return Outcome(_described(ask.context, question))
+    return Outcome(_described(ask.context, question), _switch(question))
 
 
 async def resume(parts: Parts, running: Running, ask: CtxResume) -> Outcome:
@@ -27,7 +29,8 @@ async def resume(parts: Parts, running: Running, ask: CtxResume) -> Outcome:
     process = parts.subject(running.pid, ask.pid)
     context = _known(parts, process, ask.context)
     parts.book.entry(context).is_suspended = False
-    return Outcome(_described(ask.context, await _ask(parts, running, c.Resume, context)))
+    question = await _ask(parts, running, c.Resume, context)
+    return Outcome(_described(ask.context, question), _switch(question))
 
 
 async def fork(parts: Parts, running: Running, ask: CtxFork) -> Outcome:
@@ -75,6 +78,13 @@ async def _ask(parts: Parts, running: Running, kind: type, context: ContextId, *
             return await parts.book.ask(kind, context, **fields)
     except EngineError as error:
         raise Failure(error.code, str(error)) from error
+
+
+def _switch(question: Question) -> tuple[AnyFact, ...]:
+    """Return the switch that the order led to: it is told when the reply is durable, and then it is never lost."""
+    if question.switched is None or question.answer is None:
+        return ()
+    return (announcement(switch_event(question.switched, combined(question.answer.digests))),)
 
 
 def _described(name: str, question: Question) -> dict[str, object]:

@@ -4,6 +4,8 @@ A generation that a crash or a lost core cut off goes on from its tokens. Invari
 none are made beyond one step, than every quota line on the way to the root has left.
 """
 
+from functools import partial
+
 from aios.abi import events
 from aios.abi.chat import Generation
 from aios.abi.core import TokenRow
@@ -21,6 +23,7 @@ from aios.kernel.parts import Parts
 from aios.kernel.quota import Hold
 from aios.kernel.records import AnyFact, RuleEvent, UsageAdded
 from aios.kernel.table import Running
+from aios.kernel.telling import announcement
 from aios.kernel.tokenlog import Stream
 
 
@@ -67,7 +70,6 @@ class Generated:
             tokens=recovered,
             texts=["".join(partial.text)] if partial is not None else [],
             admitted=self._admitted,
-            grown=self._grown,
         )
 
     async def run(self) -> Outcome:
@@ -76,6 +78,7 @@ class Generated:
         self.generation.mask = self.parts.guardian.mask(self.process.pid, self.parts.clock.now())
         stream = self.parts.tokens.open(self.running, self.generation, self.ask.context)
         stream.prelude.extend(heard)
+        self.generation.grown = partial(self._grown, stream)
         self.running.owing = lambda: (self._cut_usage(),)
         self._show(generating=True, queued=True)
         try:
@@ -116,34 +119,32 @@ class Generated:
         self.prompt_hold = self.parts.quotas.reserve(self.process.pid, "tokens", uncached)
         self.running.defer(self.prompt_hold.release)
 
-    def _grown(self, row: TokenRow, step: int) -> None:
+    def _grown(self, stream: Stream, row: TokenRow, step: int) -> None:
         parts, generation = self.parts, self.generation
         if self.running.is_queued:
             self._show(generating=True, queued=False)
         parts.table.count_tokens(self.process.pid, 1, parts.monotonic())
         if row.masked is not None:
-            self._show_masked(row, step)
+            stream.prelude.append(announcement(self._masked(row, step)))  # told with its token
         parts.tokens.grown(generation)
         if self.has_shrunk and not self.overrun and len(generation.tokens) >= generation.lease_tokens:
             self.overrun = True
             parts.book.cancel(generation.context)
 
-    def _show_masked(self, row: TokenRow, step: int) -> None:
+    def _masked(self, row: TokenRow, step: int) -> events.TokenMasked:
         masked = row.masked
         assert masked is not None
-        self.parts.bus.emit(
-            events.TokenMasked(
-                pid=self.process.pid,
-                context=self.ask.context,
-                step=step,
-                position=row.position,
-                token=masked.token,
-                token_text=masked.token_text,
-                rule=masked.rule,
-                taken=row.token,
-                taken_text=masked.taken_text,
-                trace_version=masked.version,
-            )
+        return events.TokenMasked(
+            pid=self.process.pid,
+            context=self.ask.context,
+            step=step,
+            position=row.position,
+            token=masked.token,
+            token_text=masked.token_text,
+            rule=masked.rule,
+            taken=row.token,
+            taken_text=masked.taken_text,
+            trace_version=masked.version,
         )
 
     def _show(self, *, generating: bool, queued: bool) -> None:

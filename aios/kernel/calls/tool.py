@@ -25,6 +25,7 @@ from aios.kernel.parts import Parts
 from aios.kernel.records import AnyFact, ToolIntent, ToolResult, UsageAdded
 from aios.kernel.rights import CapHold
 from aios.kernel.table import Running
+from aios.kernel.telling import tool_started
 from aios.tools.context import ToolCallContext
 
 MOST_CALLS = 64
@@ -222,11 +223,8 @@ class Job:
     async def _run(self) -> None:
         assert self.intent is not None
         intent = self.intent
-        self.parts.bus.emit(
-            events.ToolStarted(
-                pid=intent.pid, call_id=intent.call_id, tool=intent.tool, effect=intent.effect, key=intent.key
-            )
-        )
+        if not needs_durable_intent(intent.effect):
+            self.parts.bus.emit(tool_started(intent))
         began = anyio.current_time()
         try:
             with self.parts.table.waiting(self.running, f"tool {intent.tool}"):
@@ -265,16 +263,6 @@ class Job:
             cause=intent.cause,
             result=report.result if report.status == "ok" else report.reason,
             labels=(f"tool:{intent.tool}",) if report.status == "ok" else (),
-        )
-        self.parts.bus.emit(
-            events.ToolFinished(
-                pid=intent.pid,
-                call_id=intent.call_id,
-                tool=intent.tool,
-                status=report.status,
-                run_s=report.run_s,
-                reason=report.reason or "",
-            )
         )
         facts: list[AnyFact] = [
             ToolResult(pid=intent.pid, id=intent.id, index=intent.index, report=report),
