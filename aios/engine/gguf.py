@@ -37,7 +37,10 @@ class TensorType(IntEnum):
     F16 = 1
     Q4_0 = 2
     Q4_1 = 3
+    Q5_0 = 6
     Q8_0 = 8
+    Q4_K = 12
+    Q6_K = 14
     BF16 = 30
 
     @property
@@ -57,7 +60,10 @@ _BLOCKS = {
     TensorType.BF16: (1, 2),
     TensorType.Q4_0: (32, 18),
     TensorType.Q4_1: (32, 20),
+    TensorType.Q5_0: (32, 22),
     TensorType.Q8_0: (32, 34),
+    TensorType.Q4_K: (256, 144),
+    TensorType.Q6_K: (256, 210),
 }
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}

@@ -92,8 +92,8 @@ def test_a_key_or_a_tensor_that_occurs_twice_is_refused() -> None:
 
 
 def test_an_unknown_encoding_names_those_that_we_read() -> None:
-    info = string("t") + struct.pack("<IQIQ", 1, 256, 14, 0)
-    with pytest.raises(ModelError, match=r"encoding 14; we read F32, F16, Q4_0, Q4_1, Q8_0, BF16"):
+    info = string("t") + struct.pack("<IQIQ", 1, 256, 10, 0)
+    with pytest.raises(ModelError, match=r"encoding 10; we read F32, F16, Q4_0, Q4_1, Q5_0, Q8_0, Q4_K, Q6_K, BF16"):
         parse(HEAD + struct.pack("<QQ", 1, 0) + info + b"\0" * 512)
 
 
