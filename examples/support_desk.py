@@ -124,12 +124,28 @@ def result_message(report: ToolReport) -> Message:
 
 
 async def suspend_one(agent: aios.Child[str], writing: anyio.Event) -> None:
-    """Once the agent is in the middle of a generation, put it on disk; later bring it back."""
+    """Once the agent is in the middle of a generation, put it on disk and bring it back."""
     await first_of(writing, agent.ended)
-    if not agent.ended.is_set():
-        await aios.suspend(pid=agent.pid, tier="disk")
+    is_back = False
+    while not (is_back or agent.ended.is_set()):
+        is_back = await rest_on_disk(agent.pid)
+
+
+async def rest_on_disk(pid: int) -> bool:
+    """Put an agent on disk for a while; return whether it came back from there as it had gone.
+
+    Not so when a kernel was killed meanwhile: what it had on disk is gone, the next one computes it again.
+    """
+    try:
+        out = await aios.suspend(pid=pid, tier="disk")
         await aios.sleep(ON_DISK_S)
-        await aios.resume(pid=agent.pid)
+        back = await aios.resume(pid=pid)
+    except aios.SyscallError as error:
+        if error.reply_code not in {"E-NO-CONTEXT", "E-NO-PROCESS"}:
+            raise
+        await aios.sleep(ON_DISK_S)
+        return False
+    return back.seconds > 0 and back.digests == out.digests
 
 
 async def first_of(*events: anyio.Event) -> None:
