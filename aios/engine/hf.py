@@ -1,12 +1,11 @@
-"""Model folders in the Hugging Face layout: config.json, *.safetensors, tokenizer.json.
+"""Model folders in the Hugging Face layout: config.json, *.safetensors (one or sharded), tokenizer.json.
 
-Owns the names of that layout. Queries and keys there keep the two halves of a rotation apart; their rows are
-brought into adjacent pairs at load, so one decoder serves both kinds of file.
+Owns the files of that layout and how their tensors become ours; what config.json means is `hfconfig`'s business.
+Tensors stay mapped until they are used.
 """
 
 import json
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,66 +14,46 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from aios.engine.batch import ModelConfig
+from aios.engine.families import (
+    FOLDER_FAMILIES,
+    FOLDER_NAMES,
+    Family,
+    family_of,
+    folder_name,
+    is_norm,
+    is_rotary,
+    pair_order,
+)
+from aios.engine.hfconfig import config_of
+from aios.engine.products import dense_dtype
 from aios.engine.tokenizer import Tokenizer, json_tokenizer
-from aios.engine.weights import LayerWeights, Weights, build_layer, checked, dense_dtype, rope_frequencies
+from aios.engine.weights import Weights, assemble
 from aios.errors import ModelError
 from aios_kernels.linear import DenseLinear, Linear
 
 _MAX_JSON = 1 << 26
-
-_ROLES = {
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
+_INDEX = "model.safetensors.index.json"
+_SINGLE = "model.safetensors"
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+_COMPUTED = (".rotary_emb.inv_freq",)
+"""Endings of tensors that some folders have but that follow from the settings."""
 
 
 def hf_config(folder: Path) -> ModelConfig:
     """Read the shape of the model; ModelError for what would silently change the result."""
-    found = _json(folder / "config.json")
-    kind = found.get("model_type")
-    if kind != "llama":
-        raise ModelError(f"{folder.name}: architecture '{kind}' is not supported; 'llama' is")
-    _refuse_unsupported(found, folder.name)
-    try:
-        heads, dim = int(found["num_attention_heads"]), int(found["hidden_size"])
-        config = ModelConfig(
-            architecture=kind,
-            layers=int(found["num_hidden_layers"]),
-            dim=dim,
-            heads=heads,
-            kv_heads=int(found.get("num_key_value_heads") or heads),
-            head_dim=int(found.get("head_dim") or dim // max(heads, 1)),
-            ff=int(found["intermediate_size"]),
-            vocab=int(found["vocab_size"]),
-            max_context=int(found["max_position_embeddings"]),
-            rope_base=float(_rope(found).get("rope_theta") or found.get("rope_theta") or 10_000.0),
-            eps=float(found["rms_norm_eps"]),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{folder.name}: config.json lacks a sound {error}") from error
-    return checked(config, folder.name)
+    return config_of(_json(folder / "config.json"), folder.name)
 
 
 def hf_weights(folder: Path, config: ModelConfig, *, exact: bool) -> Weights:
     """Load all weights as float32 (`exact`) or as the type that products run fastest in."""
-    load = _Loader(folder.name, _tensors(folder), config, torch.float32 if exact else dense_dtype())
-    embedding = load.dense("model.embed_tokens", (config.vocab, config.dim))
-    tied = "lm_head.weight" not in load.tensors
-    return Weights(
-        embedding=embedding,
-        layers=[load.layer(index) for index in range(config.layers)],
-        norm=load.dense("model.norm", (config.dim,)),
-        head=DenseLinear(embedding if tied else load.dense("lm_head", (config.vocab, config.dim))),
-        frequencies=rope_frequencies(config, _rope_factors(folder, config)),
-    )
+    family = family_of(FOLDER_FAMILIES, _json(folder / "config.json").get("model_type"), folder.name)
+    dtype = torch.float32 if exact else dense_dtype()
+    source = _FolderSource(folder.name, _tensors(folder), config.head_dim, family, dtype)
+    weights = assemble(config, source)
+    unused = {name for name in source.tensors.keys() - source.used if not name.endswith(_COMPUTED)}
+    if unused:
+        raise ModelError(f"{folder.name}: tensor '{min(unused)}' is unknown in a {config.architecture} model")
+    return weights
 
 
 def hf_tokenizer(folder: Path) -> Tokenizer:
@@ -89,82 +68,58 @@ def hf_tokenizer(folder: Path) -> Tokenizer:
     return json_tokenizer(_text(folder / "tokenizer.json"), settings, ends, folder.name)
 
 
-def adjacent_pairs(weight: Tensor, heads: int) -> Tensor:
-    """Reorder the rows of a query or key matrix from (first half, second half) to adjacent pairs, head by head."""
-    rows, width = weight.shape
-    return weight.view(heads, 2, rows // heads // 2, width).transpose(1, 2).reshape(rows, width)
-
-
 @dataclass(frozen=True, slots=True)
-class _Loader:
+class _FolderSource:
+    """Implements `Source`; remembers which tensors were used."""
+
     name: str
     tensors: dict[str, Tensor]
-    config: ModelConfig
+    head_dim: int
+    family: Family
     dtype: torch.dtype
+    used: set[str] = field(default_factory=set)
 
-    def layer(self, index: int) -> LayerWeights:
-        prefix = f"model.layers.{index}."
-        return build_layer(
-            self.config,
-            lambda role, shape: self.dense(prefix + _ROLES[role], shape),
-            lambda parts, width: self.linear(prefix, parts, width),
-        )
+    def has(self, name: str) -> bool:
+        return name in FOLDER_NAMES and FOLDER_NAMES[name] in self.tensors
 
     def dense(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        found = self.tensors.get(f"{name}.weight")
+        stored = folder_name(self.family, name)
+        found = self.tensors.get(stored)
         if found is None or tuple(found.shape) != shape or found.dtype not in _FLOATS:
             what = "is missing" if found is None else f"is {found.dtype} {tuple(found.shape)}"
-            raise ModelError(f"{self.name}: tensor '{name}.weight' {what}; floats {shape} were expected")
-        return found.float()
+            raise ModelError(f"{self.name}: tensor '{stored}' {what}; floats {shape} were expected")
+        self.used.add(stored)
+        weight = found.float()
+        if is_rotary(name):
+            weight = weight.index_select(0, pair_order(shape[0], self.head_dim))
+        return weight + 1 if self.family.is_gemma and is_norm(name) else weight
 
-    def linear(self, prefix: str, parts: list[tuple[str, int]], width: int) -> Linear:
-        stacked = [self._rows(role, self.dense(prefix + _ROLES[role], (rows, width))) for role, rows in parts]
-        return DenseLinear(torch.cat(stacked).to(self.dtype))
-
-    def _rows(self, role: str, weight: Tensor) -> Tensor:
-        heads = {"attn_q": self.config.heads, "attn_k": self.config.kv_heads}.get(role)
-        return weight if heads is None else adjacent_pairs(weight, heads)
+    def linear(self, parts: list[tuple[str, int]], width: int) -> Linear:
+        stacked = [self.dense(name, (rows, width)).to(self.dtype) for name, rows in parts]
+        return DenseLinear(torch.cat(stacked))
 
 
 def _tensors(folder: Path) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in _shards(folder):
         try:
             with safe_open(path, framework="pt") as file:
                 tensors.update({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 - no mapping
         except (SafetensorError, OSError) as error:
             raise ModelError(f"{path}: not a sound safetensors file: {error}") from error
-    biased = [name for name in tensors if name.endswith(".bias")]
-    if biased:
-        raise ModelError(f"{folder.name}: biases are not supported (found '{biased[0]}')")
     return tensors
 
 
-def _refuse_unsupported(found: dict[str, Any], name: str) -> None:
-    scaling = _rope(found).get("rope_type") or _rope(found).get("type") or "default"
-    if scaling not in ("default", "llama3"):
-        raise ModelError(f"{name}: rope scaling '{scaling}' is not supported; 'default' and 'llama3' are")
-    if found.get("hidden_act", "silu") != "silu":
-        raise ModelError(f"{name}: activation '{found['hidden_act']}' is not supported; 'silu' is")
-
-
-def _rope(found: dict[str, Any]) -> dict[str, Any]:
-    rope = found.get("rope_parameters") or found.get("rope_scaling") or {}
-    return rope if isinstance(rope, dict) else {}
-
-
-def _rope_factors(folder: Path, config: ModelConfig) -> Tensor | None:
-    """Return Llama 3's divisors: long waves are slowed by `factor`, short ones kept, those between interpolated."""
-    rope = _rope(_json(folder / "config.json"))
-    if rope.get("rope_type") != "llama3":
-        return None
-    try:
-        factor, low, high = (float(rope[key]) for key in ("factor", "low_freq_factor", "high_freq_factor"))
-        turns = float(rope["original_max_position_embeddings"]) * rope_frequencies(config) / (2 * math.pi)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{folder.name}: rope scaling 'llama3' lacks a sound {error}") from error
-    smooth = ((turns - low) / (high - low)).clamp(0, 1)
-    return 1 / ((1 - smooth) / factor + smooth)
+def _shards(folder: Path) -> list[Path]:
+    """Return the files that the index names, or else the single one, or else all: some folders hold copies besides."""
+    index = _json(folder / _INDEX, optional=True).get("weight_map")
+    if isinstance(index, dict):
+        names = {str(name) for name in index.values()}
+        if any(Path(name).name != name for name in names):
+            raise ModelError(f"{folder.name}: {_INDEX} names files outside the folder")
+        return [folder / name for name in sorted(names)]
+    single = folder / _SINGLE
+    return [single] if single.is_file() else sorted(folder.glob("*.safetensors"))
 
 
 def _json(path: Path, *, optional: bool = False) -> dict[str, Any]:

@@ -8,11 +8,13 @@ import torch
 from aios.engine.batch import Model, ModelConfig
 from aios.engine.decoder import Decoder
 from aios.engine.gguf import GgufFile, read_gguf
+from aios.engine.ggufmodel import gguf_config, gguf_weights
 from aios.engine.hf import hf_config, hf_tokenizer, hf_weights
 from aios.engine.modelstore import sha256_of
 from aios.engine.packed import restore, save
+from aios.engine.products import dense_dtype
 from aios.engine.tokenizer import Tokenizer, gguf_tokenizer
-from aios.engine.weights import Weights, dense_dtype, gguf_config, gguf_weights
+from aios.engine.weights import Weights
 from aios.errors import ModelError
 from aios_kernels.linear import Int4Linear
 

@@ -16,7 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from aios.engine.weights import LayerWeights, Weights, dense_dtype
+from aios.engine.products import dense_dtype
+from aios.engine.weights import LayerWeights, Weights
 from aios_kernels.linear import DenseLinear, Int4Linear, Linear
 
 VERSION = "1"

@@ -1,21 +1,22 @@
-"""The weights of a Llama-family decoder, from a GGUF file or a safetensors folder, in the form that the decoder runs.
+"""The weights of a decoder in the form that it runs, put together from wherever they are stored.
 
-Owns names, layouts and checks of shapes. Rotary rows of queries and keys are stored for adjacent pairs here
-(as GGUF has them); Hugging Face files keep the two halves apart and are permuted once, at load.
+Owns which tensors a model of a certain shape consists of. Rotary rows of queries and keys are in adjacent pairs.
 """
 
-from collections.abc import Callable
+import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from aios.engine.batch import ModelConfig
-from aios.engine.gguf import GgufFile, GgufTensor
-from aios.engine.quant import can_int4, dequantise, int4_weight
+from aios.engine.families import EMBEDDING, HEAD, NORM, ROPE_FACTORS
 from aios.engine.rotary import rotary_frequencies
 from aios.errors import ModelError
-from aios_kernels.linear import DenseLinear, Int4Linear, Linear
+from aios_kernels.linear import DenseLinear, Linear
+
+MAX_LAYERS = 1 << 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +54,35 @@ class Weights:
     """Those of layers with a window, where they differ."""
 
 
-def dense_dtype() -> torch.dtype:
-    """Return the type that products of many rows run fastest in on this processor."""
-    abilities = torch.cpu.get_capabilities()
-    fast = abilities.get("avx512_bf16") or abilities.get("amx_bf16")
-    return torch.bfloat16 if fast else torch.float32
+class Source(Protocol):
+    """Stored tensors by their names in `aios.engine.families`; both loads raise ModelError for what is not as told."""
+
+    def has(self, name: str) -> bool:
+        """Say whether there is a tensor of that name."""
+        ...
+
+    def dense(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """Return it as float32."""
+        ...
+
+    def linear(self, parts: list[tuple[str, int]], width: int) -> Linear:
+        """Return the product with matrices (name, rows) of `width` columns, stacked by rows."""
+        ...
+
+
+def assemble(config: ModelConfig, source: Source) -> Weights:
+    """Load all weights of a model of that shape."""
+    embedding = source.dense(EMBEDDING, (config.vocab, config.dim))
+    factors = source.dense(ROPE_FACTORS, (config.head_dim // 2,)) if source.has(ROPE_FACTORS) else None
+    local = config.local_rope_base
+    return Weights(
+        embedding=embedding,
+        layers=[_layer(config, source, f"blk.{index}.") for index in range(config.layers)],
+        norm=source.dense(NORM, (config.dim,)),
+        head=DenseLinear(source.dense(HEAD, (config.vocab, config.dim)) if source.has(HEAD) else embedding),
+        frequencies=rope_frequencies(config, factors),
+        local_frequencies=None if local is None else rotary_frequencies(config.head_dim, local),
+    )
 
 
 def rope_frequencies(config: ModelConfig, factors: Tensor | None = None) -> Tensor:
@@ -66,116 +91,51 @@ def rope_frequencies(config: ModelConfig, factors: Tensor | None = None) -> Tens
     return frequencies if factors is None else frequencies / factors
 
 
-def gguf_config(file: GgufFile) -> ModelConfig:
-    """Read the shape of the model; ModelError when the architecture is not one of ours."""
-    architecture = file.text("general.architecture")
-    if architecture != "llama":
-        raise ModelError(f"{file.path.name}: architecture '{architecture}' is not supported; 'llama' is")
-    heads = file.integer("llama.attention.head_count")
-    dim = file.integer("llama.embedding_length")
-    config = ModelConfig(
-        architecture=architecture,
-        layers=file.integer("llama.block_count"),
-        dim=dim,
-        heads=heads,
-        kv_heads=file.integer("llama.attention.head_count_kv", heads),
-        head_dim=file.integer("llama.attention.key_length", dim // max(heads, 1)),
-        ff=file.integer("llama.feed_forward_length"),
-        vocab=file.tensors["token_embd.weight"].shape[0] if "token_embd.weight" in file.tensors else 0,
-        max_context=file.integer("llama.context_length"),
-        rope_base=file.number("llama.rope.freq_base", 10_000.0),
-        eps=file.number("llama.attention.layer_norm_rms_epsilon"),
-    )
-    _refuse_unsupported(file, config)
-    return checked(config, file.path.name)
-
-
 def checked(config: ModelConfig, name: str) -> ModelConfig:
     """Return `config` if its numbers make sense together."""
     counts = (config.layers, config.dim, config.heads, config.kv_heads, config.head_dim, config.ff, config.max_context)
-    if min(counts) < 1 or config.vocab < 1 or config.heads % config.kv_heads or config.head_dim % 2:
+    are_counts = 1 <= min(counts) <= max(counts) < 1 << 31 and config.vocab >= 1 and config.layers <= MAX_LAYERS
+    if not are_counts or config.heads % config.kv_heads or config.head_dim % 2 or not _has_sound_habits(config):
         raise ModelError(f"{name}: the announced shape makes no sense: {config}")
     return config
 
 
-def gguf_weights(file: GgufFile, config: ModelConfig, *, exact: bool) -> Weights:
-    """Load all weights; `exact` keeps plain float32, otherwise Q4_1 is also packed for the int4 kernel."""
-    load = _GgufLoader(file, config, exact)
-    embedding = load.dense("token_embd.weight", (config.vocab, config.dim))
-    tied = "output.weight" not in file.tensors
-    head = embedding if tied else load.dense("output.weight", (config.vocab, config.dim))
-    factors = load.dense("rope_freqs.weight", (config.head_dim // 2,)) if "rope_freqs.weight" in file.tensors else None
-    return Weights(
-        embedding=embedding,
-        layers=[load.layer(index) for index in range(config.layers)],
-        norm=load.dense("output_norm.weight", (config.dim,)),
-        head=DenseLinear(head),
-        frequencies=rope_frequencies(config, factors),
+def _has_sound_habits(config: ModelConfig) -> bool:
+    scaling = config.rope_scaling
+    has_scaling = scaling is None or (
+        1e-3 <= scaling.factor <= 1e6
+        and 0 < scaling.slow_turns < scaling.quick_turns < math.inf
+        and (scaling.kind == "linear" or 1 <= scaling.original_context < 1 << 31)
     )
+    bases = (config.rope_base, config.local_rope_base or config.rope_base)
+    has_windows = len(config.windows) in {0, config.layers} and all(w is None or w >= 1 for w in config.windows)
+    has_scale = 0 < config.embedding_scale < math.inf and 0 < (config.attention_scale or 1) < math.inf
+    return has_scaling and has_windows and has_scale and 0 <= config.eps < 1 and all(1 < b < math.inf for b in bases)
 
 
-def build_layer(
-    config: ModelConfig, dense: Callable[[str, tuple[int, ...]], Tensor], linear: "LinearOf"
-) -> LayerWeights:
-    """Assemble one block from the roles that `dense` and `linear` resolve to stored tensors."""
-    wide, narrow = config.heads * config.head_dim, config.kv_heads * config.head_dim
+def _layer(config: ModelConfig, source: Source, prefix: str) -> LayerWeights:
+    dim, wide, narrow = config.dim, config.heads * config.head_dim, config.kv_heads * config.head_dim
+
+    def vector(role: str, size: int) -> Tensor:
+        return source.dense(f"{prefix}{role}.weight", (size,))
+
+    def linear(width: int, **rows: int) -> Linear:
+        return source.linear([(f"{prefix}{role}.weight", count) for role, count in rows.items()], width)
+
     return LayerWeights(
-        attention_norm=dense("attn_norm", (config.dim,)),
-        qkv=linear([("attn_q", wide), ("attn_k", narrow), ("attn_v", narrow)], config.dim),
-        output=linear([("attn_output", config.dim)], wide),
-        feed_norm=dense("ffn_norm", (config.dim,)),
-        gate_up=linear([("ffn_gate", config.ff), ("ffn_up", config.ff)], config.dim),
-        down=linear([("ffn_down", config.dim)], config.ff),
+        attention_norm=vector("attn_norm", dim),
+        qkv=linear(dim, attn_q=wide, attn_k=narrow, attn_v=narrow),
+        output=linear(wide, attn_output=dim),
+        feed_norm=vector("ffn_norm", dim),
+        gate_up=linear(dim, ffn_gate=config.ff, ffn_up=config.ff),
+        down=linear(config.ff, ffn_down=dim),
+        qkv_bias=_bias(source, prefix, attn_q=wide, attn_k=narrow, attn_v=narrow) if config.qkv_bias else None,
+        query_norm=vector("attn_q_norm", config.head_dim) if config.qk_norm else None,
+        key_norm=vector("attn_k_norm", config.head_dim) if config.qk_norm else None,
+        attention_after_norm=vector("post_attention_norm", dim) if config.sandwich_norms else None,
+        feed_after_norm=vector("post_ffw_norm", dim) if config.sandwich_norms else None,
     )
 
 
-LinearOf = Callable[[list[tuple[str, int]], int], Linear]
-"""From (role, rows) of the matrices to stack, and their width, to one product."""
-
-
-@dataclass(frozen=True, slots=True)
-class _GgufLoader:
-    file: GgufFile
-    config: ModelConfig
-    exact: bool
-
-    def layer(self, index: int) -> LayerWeights:
-        return build_layer(
-            self.config,
-            lambda role, shape: self.dense(f"blk.{index}.{role}.weight", shape),
-            lambda parts, width: self.linear([(f"blk.{index}.{role}.weight", rows) for role, rows in parts], width),
-        )
-
-    def tensor(self, name: str, shape: tuple[int, ...]) -> GgufTensor:
-        found = self.file.tensors.get(name)
-        if found is None or found.shape != shape:
-            what = "is missing" if found is None else f"has shape {found.shape}"
-            raise ModelError(f"{self.file.path.name}: tensor '{name}' {what}; {shape} was expected")
-        return found
-
-    def dense(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        return dequantise(self.tensor(name, shape))
-
-    def linear(self, parts: list[tuple[str, int]], width: int) -> Linear:
-        tensors = [self.tensor(name, (rows, width)) for name, rows in parts]
-        weight = torch.cat([dequantise(tensor) for tensor in tensors])
-        if self.exact:
-            return DenseLinear(weight)
-        if can_int4(tensors):
-            packed = int4_weight(tensors)
-            return Int4Linear(packed.packed, packed.scales, weight.to(dense_dtype()))
-        return DenseLinear(weight.to(dense_dtype()))
-
-
-def _refuse_unsupported(file: GgufFile, config: ModelConfig) -> None:
-    """Fail closed on features that would silently change the result."""
-    scaling = file.metadata.get("llama.rope.scaling.type", "none")
-    if scaling != "none":
-        raise ModelError(f"{file.path.name}: rope scaling '{scaling}' is not supported; files without it are")
-    if file.integer("llama.rope.dimension_count", config.head_dim) != config.head_dim:
-        raise ModelError(f"{file.path.name}: rotary positions on a part of the head are not supported")
-    if file.integer("llama.expert_count", 0):
-        raise ModelError(f"{file.path.name}: mixtures of experts are not supported; dense models are")
-    biased = [name for name in file.tensors if name.endswith(".bias")]
-    if biased:
-        raise ModelError(f"{file.path.name}: biases are not supported (found '{biased[0]}')")
+def _bias(source: Source, prefix: str, **sizes: int) -> Tensor:
+    return torch.cat([source.dense(f"{prefix}{role}.bias", (size,)) for role, size in sizes.items()])

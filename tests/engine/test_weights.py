@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import save_file
 
 from aios.engine.gguf import parse_gguf
-from aios.engine.hf import hf_config
+from aios.engine.ggufmodel import gguf_config
 from aios.engine.loader import load_model
-from aios.engine.weights import gguf_config, rope_frequencies
+from aios.engine.rotary import rotary_frequencies
 from aios.errors import ModelError
 from tests.engine import tiny_model as tiny
 from tests.engine.hand_batches import batch_of, pool_for
@@ -51,8 +51,19 @@ def test_an_untied_head_is_used(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"model_type": "mamba"}, "architecture 'mamba'"),
-        ({"rope_scaling": {"rope_type": "yarn"}}, "rope scaling 'yarn'"),
+        ({"model_type": "mamba"}, "'mamba' is not supported; we run gemma3_text, llama, mistral, qwen2, qwen3"),
+        (
+            {"rope_scaling": {"rope_type": "longrope"}},
+            "'longrope' is not supported; linear, llama3, yarn are",
+        ),
+        ({"rope_scaling": {"rope_type": "llama3"}}, "config.json lacks a sound 'factor'"),
+        ({"rope_scaling": {"type": "linear", "factor": 0}}, "makes no sense"),
+        ({"rope_scaling": "linear"}, "'rope_scaling' should be an object"),
+        ({"partial_rotary_factor": 0.5}, "part of the head"),
+        ({"rope_theta": float("inf")}, "makes no sense"),
+        ({"final_logit_softcapping": 30.0}, "'final_logit_softcapping' is not supported"),
+        ({"model_type": "qwen3"}, r"self_attn.q_norm.weight' is missing"),
+        ({"model_type": "qwen2"}, r"self_attn.q_proj.bias' is missing"),
         ({"hidden_act": "gelu"}, "activation 'gelu'"),
         ({"num_key_value_heads": 3}, "makes no sense"),
         ({"hidden_size": "wide"}, "config.json lacks a sound"),
@@ -80,10 +91,16 @@ def test_a_damaged_safetensors_file_is_a_model_error(tmp_path: Path, damage: byt
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"general.architecture": "qwen3"}, "architecture 'qwen3'"),
-        ({"llama.rope.scaling.type": "linear"}, "rope scaling 'linear'"),
+        ({"general.architecture": "mamba"}, "'mamba' is not supported; we run gemma3, llama, qwen2, qwen3"),
+        ({"llama.rope.scaling.type": "longrope", "llama.rope.scaling.factor": 2.0}, "rope scaling 'longrope'"),
+        ({"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 0.0}, "makes no sense"),
+        ({"llama.rope.scaling.type": "yarn", "llama.rope.scaling.factor": 4.0}, "original_context_length' should be"),
+        ({"llama.rope.scaling.yarn_log_multiplier": 0.1}, "yarn_log_multiplier' is not supported"),
+        ({"llama.attn_logit_softcapping": 50.0}, "softcapping' is not supported"),
+        ({"llama.attention.value_length": 8}, "'attention.value_length' differs from the 16 of a head"),
+        ({"llama.block_count": 1 << 30}, "makes no sense"),
         ({"llama.expert_count": 8}, "mixtures of experts"),
-        ({"llama.rope.dimension_count": 8}, "part of the head"),
+        ({"llama.rope.dimension_count": 8}, "'rope.dimension_count' differs from the 16 of a head"),
         ({"llama.attention.head_count": 0}, "makes no sense"),
         ({"llama.rope.freq_base": float("nan")}, "a finite number was expected"),
     ],
@@ -110,7 +127,7 @@ def test_llama3_slows_long_waves_and_keeps_short_ones(tmp_path: Path) -> None:
         "original_max_position_embeddings": 64,
     }
     (folder / "config.json").write_text(json.dumps(config | {"rope_scaling": rope}))
-    plain = rope_frequencies(hf_config(folder))
+    plain = rotary_frequencies(tiny.HEAD_DIM, tiny.BASE)
     turns = 64 * plain / (2 * torch.pi)
     loaded = load_model(folder, threads=0, exact=True)
     scaled = loaded.model._weights.frequencies  # type: ignore[attr-defined]  # the only place where it shows
