@@ -103,6 +103,10 @@ class GgufFile:
             raise ModelError(f"{self.path.name}: '{key}' is {value}; a finite number was expected")
         return value
 
+    def flag(self, key: str, *, default: bool) -> bool:
+        """Return the truth value at `key`."""
+        return bool(self._typed(key, default, (bool,), "true or false"))
+
     def strings(self, key: str) -> list[str]:
         """Return the list of strings at `key`."""
         value = self.metadata.get(key)
@@ -115,6 +119,13 @@ class GgufFile:
         value: Any = self.metadata.get(key, default)
         if not isinstance(value, list | array) or (value and not isinstance(value[0], int)):
             raise ModelError(f"{self.path.name}: '{key}' should be a list of integers, found {_describe(value)}")
+        return value
+
+    def numbers(self, key: str) -> Sequence[float]:
+        """Return the numbers at `key`; all are finite."""
+        value: Any = self.metadata.get(key)
+        if not isinstance(value, array) or not math.isfinite(sum(value)):
+            raise ModelError(f"{self.path.name}: '{key}' should be a list of numbers, found {_describe(value)}")
         return value
 
     def _typed(self, key: str, default: Any, kinds: tuple[type, ...], wanted: str) -> Any:

@@ -7,7 +7,7 @@ Knows nothing of tokens; which pieces of the text may become special tokens is t
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import minijinja
 
@@ -21,10 +21,30 @@ CHATML = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-"""Used when the model file brings none."""
+
+GEMMA = (
+    "{{ bos_token }}{% for message in messages %}"
+    "<start_of_turn>{{ 'model' if message.role == 'assistant' else 'user' }}\n{{ message.content }}<end_of_turn>\n"
+    "{% endfor %}{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
+)
+"""Gemma knows two roles; what is neither is said by the user."""
+
+LLAMA3 = (
+    "{{ bos_token }}{% for message in messages %}<|start_header_id|>{{ message.role }}<|end_header_id|>\n\n"
+    "{{ message.content }}<|eot_id|>{% endfor %}"
+    "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
+)
+
+_USUAL = {"<|im_start|>": CHATML, "<start_of_turn>": GEMMA, "<|start_header_id|>": LLAMA3}
 
 READ = frozenset({"872be49dbb638044ad01b60388f48d469ff2980e5f0dccdc22ec907db54d0788"})
 """SHA-256 of templates that we have read: they run in this process. (SmolLM2's)"""
+
+
+def usual_template(tokens: Iterable[str]) -> str:
+    """Return the template for a vocabulary whose file brings none: that of the family whose marker is a token."""
+    markers = _USUAL.keys() & set(tokens)
+    return next((template for marker, template in _USUAL.items() if marker in markers), CHATML)
 
 
 class ChatTemplate:
@@ -47,4 +67,4 @@ class ChatTemplate:
         return self._renderer(self.source, facts)
 
     def _is_read(self) -> bool:
-        return self.source == CHATML or hashlib.sha256(self.source.encode()).hexdigest() in READ
+        return self.source in _USUAL.values() or hashlib.sha256(self.source.encode()).hexdigest() in READ

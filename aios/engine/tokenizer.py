@@ -1,8 +1,10 @@
-"""From text to token ids and back, exactly: byte-level BPE as model files describe it.
+"""From text to token ids and back, exactly, as model files describe it: byte-level BPE or merging by scores.
 
-Owns the vocabulary, the exact bytes of every token and the line between text and special tokens: the encoder behind
-`encode(text)` does not contain the special tokens at all, so no text of a user or a tool can become one; only
-`special=True` and a chat template's own characters can.
+Owns the vocabulary, the exact bytes of every token and the line between text and markers: the encoder behind
+`encode(text)` does not contain the markers at all, so no text of a user or a tool can become one; only
+`special=True` and a chat template's own characters can. Markers are the special tokens, which a reader never sees,
+and those tokens of the file's makers that its chat template writes (`<tool_call>`), which a reader does see. What else
+the makers defined (runs of line ends, HTML tags) is text, and every text that spells it becomes it.
 """
 
 import codecs
@@ -11,39 +13,33 @@ import re
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 import tokenizers
-from tokenizers import Regex, models, pre_tokenizers
 
 from aios.abi.chat import Message
+from aios.engine import bpe
+from aios.engine.bpe import SPLITS, ByteLevel, byte_level
 from aios.engine.gguf import GgufFile
-from aios.engine.template import CHATML, ChatTemplate
+from aios.engine.spm import ScoreMerges, alternatives, byte_spelling, piece_bytes
+from aios.engine.template import ChatTemplate, usual_template
 from aios.errors import ModelError
 from aios.formats.calls import render_output
 
-_CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-_TAIL = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_LETTERS = _CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+"
-
-SPLITS: dict[str, tuple[str, ...]] = {
-    "gpt-2": (_GPT2,),
-    "smollm": (r"\p{N}", _GPT2),
-    "llama-bpe": (_LETTERS + r"|\p{N}{1,3}" + _TAIL,),
-    "qwen2": (_LETTERS + r"|\p{N}" + _TAIL,),
-}
-"""How text is cut before merging, by the name that the model file gives (`tokenizer.ggml.pre`)."""
-
-_WHOLE_WORDS = frozenset({"llama-bpe"})
-"""Vocabularies in which a piece that is a token is taken whole, whatever the merges say."""
-
-_END_NAMES = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "</s>", "<|end|>")
-_ENDS_BESIDES = frozenset(_END_NAMES)
+_ENDS_BESIDES = frozenset(
+    {"<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "</s>", "<|end|>", "<end_of_turn>"}
+)
 """Special tokens that end a turn, besides the one that the file names."""
 
-_CONTROL, _USER_DEFINED, _UNKNOWN = 3, 4, 2
+_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = range(1, 7)
+
+
+class Encoder(Protocol):
+    """Turns plain text into ids."""
+
+    def encode(self, text: str, *, continues: bool = False) -> list[int]:
+        """Return the ids of sound `text`; `continues` says that other text stands before it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,30 +47,32 @@ class Vocabulary:
     """What a model file says about its tokens."""
 
     tokens: list[str]
-    """As spelled in the file: bytes as printable characters; special tokens as they are. Empty = no such token."""
+    """As spelled in the file. Empty = no such token."""
+    token_bytes: list[bytes]
     special: frozenset[int]
+    markers: frozenset[int]
+    """Tokens that text cannot become: the special ones and others that the template writes."""
     ends: frozenset[int]
     bos: int | None
     add_bos: bool
     template: str
+    space_prefix: bool = False
+    """Whether texts are read as if a space stood before them."""
 
 
 class Tokenizer:
     """Encodes and decodes; immutable, may be shared between threads."""
 
-    def __init__(self, vocabulary: Vocabulary, encoder: tokenizers.Tokenizer) -> None:
-        self._encoder = encoder
+    def __init__(self, vocabulary: Vocabulary, encoder: Encoder) -> None:
+        self._encoder, self._space_prefix = encoder, vocabulary.space_prefix
         self.vocab_size = len(vocabulary.tokens)
         self.special_ids = vocabulary.special
         self.eos_ids = vocabulary.ends
         self.bos_id = vocabulary.bos
         self._add_bos = vocabulary.add_bos
-        self.token_bytes: list[bytes] = [
-            token.encode() if index in vocabulary.special else _raw(token)
-            for index, token in enumerate(vocabulary.tokens)
-        ]
-        self._special = {vocabulary.tokens[index]: index for index in vocabulary.special if vocabulary.tokens[index]}
-        self._markers = _alternatives(self._special)
+        self.token_bytes: list[bytes] = vocabulary.token_bytes
+        self._special = {vocabulary.tokens[index]: index for index in vocabulary.markers if vocabulary.tokens[index]}
+        self._markers = alternatives(self._special)
         self.template = ChatTemplate(
             vocabulary.template,
             bos=self._spelling(vocabulary.bos),
@@ -82,8 +80,12 @@ class Tokenizer:
         )
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
-        """Return the ids of `text`; with `special`, spellings of special tokens in it become those tokens."""
+        """Return the ids of `text`; with `special`, spellings of markers in it become those tokens."""
         return self._join(self._pieces(text) if special else [text])
+
+    def encode_rest(self, text: str) -> list[int]:
+        """Return the ids of plain `text` that continues other text: no space is put before it."""
+        return self._plain(text, continues=True)
 
     def encode_chat(
         self,
@@ -111,7 +113,8 @@ class Tokenizer:
     def decode(self, ids: Iterable[int], *, special: bool = False) -> str:
         """Return the text of `ids`; special tokens are left out unless asked for; broken UTF-8 becomes U+FFFD."""
         shown = (index for index in ids if special or index not in self.special_ids)
-        return b"".join(self.token_bytes[index] for index in shown).decode("utf-8", "replace")
+        text = b"".join(self.token_bytes[index] for index in shown).decode("utf-8", "replace")
+        return text.removeprefix(" ") if self._space_prefix else text
 
     def _pieces(self, text: str) -> list[str | int]:
         if self._markers is None:
@@ -132,10 +135,10 @@ class Tokenizer:
                 ids.append(piece)
         return ids
 
-    def _plain(self, text: str) -> list[int]:
+    def _plain(self, text: str, *, continues: bool = False) -> list[int]:
         # A lone surrogate has no UTF-8 form; JSON can smuggle one in.
         sound = text.encode("utf-8", "replace").decode() if text else ""
-        return list(self._encoder.encode(sound, add_special_tokens=False).ids) if sound else []
+        return self._encoder.encode(sound, continues=continues) if sound else []
 
     def _with_bos(self, ids: list[int]) -> list[int]:
         if not self._add_bos or self.bos_id is None or ids[:1] == [self.bos_id]:
@@ -167,76 +170,157 @@ class Detokenizer:
 
 
 def gguf_tokenizer(file: GgufFile) -> Tokenizer:
-    """Build the tokenizer that a GGUF file describes."""
-    kind, pre = file.text("tokenizer.ggml.model"), file.text("tokenizer.ggml.pre", "gpt-2")
-    if kind != "gpt2" or pre not in SPLITS:
+    """Build the tokenizer that a GGUF file describes. Raises ModelError."""
+    kind, name = file.text("tokenizer.ggml.model"), file.path.name
+    pre = file.text("tokenizer.ggml.pre", "gpt-2" if kind == "gpt2" else "default")
+    if kind not in ("gpt2", "llama") or (kind == "gpt2" and pre not in SPLITS):
         known = ", ".join(SPLITS)
-        raise ModelError(f"{file.path.name}: tokenizer '{kind}' with '{pre}' is not supported; 'gpt2' with {known} is")
-    tokens = file.strings("tokenizer.ggml.tokens")
-    kinds = file.integers("tokenizer.ggml.token_type", [1] * len(tokens))
-    if len(kinds) != len(tokens):
-        raise ModelError(f"{file.path.name}: {len(tokens)} tokens but {len(kinds)} token types")
-    special = frozenset(i for i, kind in enumerate(kinds) if kind in (_CONTROL, _USER_DEFINED, _UNKNOWN))
-    vocabulary = Vocabulary(
-        tokens=tokens,
-        special=special,
-        ends=_ends(tokens, special, [_token_id(file, "eos", len(tokens)), _token_id(file, "eot", len(tokens))]),
-        bos=_token_id(file, "bos", len(tokens)),
-        add_bos=file.metadata.get("tokenizer.ggml.add_bos_token", False) is True,
-        template=file.text("tokenizer.chat_template", CHATML),
+        raise ModelError(
+            f"{name}: tokenizer '{kind}' with '{pre}' is not supported; 'llama' and 'gpt2' with {known} are"
+        )
+    table = _Table.of(file)
+    by_scores = kind == "llama"
+    text = {token: i for i, token in enumerate(table.tokens) if table.kinds[i] in (_NORMAL, _UNUSED)}
+    whole = {table.tokens[i]: i for i in table.defined - table.markers}
+    prefix = by_scores and file.flag("tokenizer.ggml.add_space_prefix", default=True)
+    encoder: Encoder = (
+        _score_merges(file, table, text, whole, space_prefix=prefix)
+        if by_scores
+        else byte_level(text | whole, file.strings("tokenizer.ggml.merges"), pre, whole, name)
     )
-    merges = [_pair(line, file.path.name) for line in file.strings("tokenizer.ggml.merges")]
-    return Tokenizer(vocabulary, _bpe(vocabulary, merges, pre, file.path.name))
+    vocabulary = Vocabulary(
+        tokens=table.tokens,
+        token_bytes=_piece_bytes(table) if by_scores else _level_bytes(table.tokens, table.special | table.defined),
+        special=table.special,
+        markers=table.markers,
+        ends=_ends(
+            table.tokens,
+            table.special,
+            [_token_id(file, role, len(table.tokens)) for role in ("eos", "eot")],
+        ),
+        bos=_token_id(file, "bos", len(table.tokens)),
+        add_bos=file.flag("tokenizer.ggml.add_bos_token", default=by_scores or pre in bpe.BEGINS),
+        template=table.template,
+        space_prefix=prefix,
+    )
+    return Tokenizer(vocabulary, encoder)
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """The tokens of a GGUF file by what they are for."""
+
+    tokens: list[str]
+    kinds: Sequence[int]
+    special: frozenset[int]
+    defined: frozenset[int]
+    """Defined by the file's makers and seen by readers."""
+    markers: frozenset[int]
+    template: str
+
+    @classmethod
+    def of(cls, file: GgufFile) -> "_Table":
+        tokens = file.strings("tokenizer.ggml.tokens")
+        kinds = file.integers("tokenizer.ggml.token_type", [_NORMAL] * len(tokens))
+        if len(kinds) != len(tokens):
+            raise ModelError(f"{file.path.name}: {len(tokens)} tokens but {len(kinds)} token types")
+        template = file.text("tokenizer.chat_template", "") or usual_template(tokens)
+        defined = {i for i, kind in enumerate(kinds) if kind == _USER_DEFINED and tokens[i]}
+        # Some files mark the end of a turn as defined by their makers only.
+        ends = {i for i in defined if tokens[i] in _ENDS_BESIDES and tokens[i].startswith("<|")}
+        special = frozenset(i for i, kind in enumerate(kinds) if kind in (_CONTROL, _UNKNOWN)) | ends
+        written = {i for i in defined if tokens[i].strip() and tokens[i] in template}
+        return cls(tokens, kinds, special, frozenset(defined - special), special | written, template)
+
+
+def _score_merges(
+    file: GgufFile, table: _Table, text: dict[str, int], whole: dict[str, int], *, space_prefix: bool
+) -> ScoreMerges:
+    scores = file.numbers("tokenizer.ggml.scores")
+    if len(scores) != len(table.tokens):
+        raise ModelError(f"{file.path.name}: {len(table.tokens)} tokens but {len(scores)} scores")
+    spelled = {token: i for i, token in enumerate(table.tokens) if table.kinds[i] == _BYTE}
+    unknown = _token_id(file, "unknown", len(table.tokens))
+    found = [spelled.get(byte_spelling(byte), unknown) for byte in range(256)]
+    byte_ids = [index for index in found if index is not None]
+    if len(byte_ids) != len(found):
+        raise ModelError(f"{file.path.name}: no token for byte {byte_spelling(found.index(None))} and none for unknown")
+    return ScoreMerges(text, scores, byte_ids=byte_ids, whole=whole, space_prefix=space_prefix)
+
+
+def _piece_bytes(table: _Table) -> list[bytes]:
+    verbatim = table.special | table.defined
+    result = [piece_bytes(token) for token in table.tokens]
+    for index in verbatim:
+        result[index] = table.tokens[index].encode()
+    for index, kind in enumerate(table.kinds):
+        if kind == _BYTE:
+            result[index] = _byte(table.tokens[index])
+    return result
+
+
+def _level_bytes(tokens: list[str], verbatim: frozenset[int]) -> list[bytes]:
+    return [token.encode() if i in verbatim else bpe.token_bytes(token) for i, token in enumerate(tokens)]
+
+
+def _byte(spelling: str) -> bytes:
+    """Return the byte of `<0x41>`; another spelling stands for itself."""
+    digits = spelling[3:5]
+    if spelling == f"<0x{digits}>" and re.fullmatch("[0-9A-Fa-f]{2}", digits):
+        return bytes.fromhex(digits)
+    return spelling.encode()
 
 
 def json_tokenizer(source: str, settings: dict[str, Any], ends: Iterable[int], name: str) -> Tokenizer:
     """Build the tokenizer of a `tokenizer.json`; `settings` is `tokenizer_config.json`, `ends` the model's own ends.
 
-    Raises ModelError when it is not byte-level BPE.
+    Raises ModelError when it is neither byte-level BPE nor BPE with bytes as a last resort.
     """
     try:
         described = json.loads(source)
         model, added = described["model"], described.get("added_tokens") or []
-        if model.get("type", "BPE") != "BPE" or '"ByteLevel"' not in json.dumps(described.get("decoder")):
-            raise ModelError(f"{name}: tokenizer.json is not byte-level BPE; other kinds are not supported")
+        by_level, by_pieces = (
+            f'"{kind}"' in json.dumps(described.get("decoder")) for kind in ("ByteLevel", "ByteFallback")
+        )
+        if model.get("type", "BPE") != "BPE" or not (by_level or by_pieces):
+            raise ModelError(f"{name}: tokenizer.json is not BPE over bytes; other kinds are not supported")
         spelled: dict[str, int] = {**model["vocab"], **{token["content"]: token["id"] for token in added}}
-        special = frozenset(int(token["id"]) for token in added)
         tokens = _by_id(spelled, name)
-        model["vocab"] = {token: index for token, index in model["vocab"].items() if index not in special}
+        template = _template(settings, tokens)
+        special = frozenset(int(token["id"]) for token in added if token.get("special", True))
+        defined = {token["content"]: int(token["id"]) for token in added}
+        markers = special | {i for token, i in defined.items() if token.strip() and token in template}
+        model["vocab"] = {token: index for token, index in model["vocab"].items() if index not in markers}
+        whole = [token for token, index in defined.items() if index not in markers]
+        model["vocab"] |= {token: defined[token] for token in whole}
         encoder = tokenizers.Tokenizer.from_str(json.dumps({**described, "added_tokens": [], "post_processor": None}))
+        bpe.take_whole(encoder, whole)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"{name}: tokenizer.json is not what it should be: {error!r}") from error
-    bos = spelled.get(_content_of(settings.get("bos_token")))
-    template = settings.get("chat_template")
+    verbatim = frozenset(defined.values())
     vocabulary = Vocabulary(
         tokens=tokens,
+        token_bytes=_level_bytes(tokens, verbatim) if by_level else _fallback_bytes(tokens, verbatim),
         special=special,
+        markers=markers,
         ends=_ends(tokens, special, [spelled.get(_content_of(settings.get("eos_token"))), *ends]),
-        bos=bos,
-        add_bos=settings.get("add_bos_token", False) is True,
-        template=template if isinstance(template, str) else CHATML,
+        bos=spelled.get(_content_of(settings.get("bos_token"))),
+        add_bos=settings.get("add_bos_token", by_pieces) is True,
+        template=template,
     )
-    return Tokenizer(vocabulary, encoder)
+    return Tokenizer(vocabulary, ByteLevel(encoder))
 
 
-def _bpe(vocabulary: Vocabulary, merges: list[tuple[str, str]], pre: str, name: str) -> tokenizers.Tokenizer:
-    plain = {token: i for i, token in enumerate(vocabulary.tokens) if i not in vocabulary.special}
-    try:
-        model = models.BPE(vocab=plain, merges=merges, ignore_merges=pre in _WHOLE_WORDS)
-    except Exception as error:
-        raise ModelError(f"{name}: vocabulary and merges do not fit together: {error}") from error
-    encoder = tokenizers.Tokenizer(model)
-    cuts = [pre_tokenizers.Split(Regex(split), behavior="isolated") for split in SPLITS[pre]]
-    bytes_only = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    encoder.pre_tokenizer = pre_tokenizers.Sequence([*cuts, bytes_only])
-    return encoder
+def _template(settings: dict[str, Any], tokens: Iterable[str]) -> str:
+    found = settings.get("chat_template")
+    return found if isinstance(found, str) and found else usual_template(tokens)
 
 
-def _pair(merge: str, name: str) -> tuple[str, str]:
-    left, _, right = merge.partition(" ")
-    if not left or not right:
-        raise ModelError(f"{name}: merge {merge[:40]!r} is not two tokens with a space between")
-    return left, right
+def _fallback_bytes(tokens: list[str], verbatim: frozenset[int]) -> list[bytes]:
+    spelled = {byte_spelling(byte): bytes([byte]) for byte in range(256)}
+    return [
+        token.encode() if i in verbatim else spelled.get(token) or piece_bytes(token) for i, token in enumerate(tokens)
+    ]
 
 
 def _token_id(file: GgufFile, role: str, size: int) -> int | None:
@@ -263,25 +347,3 @@ def _by_id(spelled: dict[str, int], name: str) -> list[str]:
 
 def _content_of(token: Any) -> str:
     return token["content"] if isinstance(token, dict) else str(token or "")
-
-
-def _alternatives(special: Iterable[str]) -> re.Pattern[str] | None:
-    # Longest first: a marker that begins another one must not win over it.
-    spellings = sorted(special, key=len, reverse=True)
-    return re.compile("(" + "|".join(map(re.escape, spellings)) + ")") if spellings else None
-
-
-@cache
-def _byte_of() -> dict[str, int]:
-    """From the printable characters of byte-level vocabularies to bytes."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in set(printable)]
-    return {chr(byte): byte for byte in printable} | {chr(256 + place): byte for place, byte in enumerate(others)}
-
-
-def _raw(token: str) -> bytes:
-    table = _byte_of()
-    try:
-        return bytes([table[character] for character in token])
-    except KeyError:
-        return token.encode()

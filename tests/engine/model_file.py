@@ -32,6 +32,8 @@ def array(items: Sequence[Any]) -> bytes:
     """Element type, count, elements."""
     if items and isinstance(items[0], str):
         return struct.pack("<IQ", STRING, len(items)) + b"".join(string(item) for item in items)
+    if items and isinstance(items[0], float):
+        return struct.pack("<IQ", 6, len(items)) + struct.pack(f"<{len(items)}f", *items)
     return struct.pack("<IQ", 5, len(items)) + struct.pack(f"<{len(items)}i", *items)
 
 

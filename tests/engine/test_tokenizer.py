@@ -53,6 +53,8 @@ def test_merges_are_applied_within_the_pieces_that_the_model_cuts() -> None:
         ("smollm", "ab 12", ["ab", " ", "1", "2"]),
         ("llama-bpe", "I'M 1234 (x)\n y", ["I", "'M", " ", "123", "4", " (", "x", ")\n", " y"]),
         ("qwen2", "a12 ", ["a", "1", "2", " "]),
+        ("qwen35", "ne\u0301e 1", ["ne\u0301e", " ", "1"]),
+        ("tekken", "camelCase ABCdef 12 (/\n", ["camel", "Case", " ABCdef", " ", "1", "2", " (/\n"]),
     ],
 )
 def test_each_family_cuts_text_as_its_models_were_trained(pre: str, text: str, pieces: list[str]) -> None:
@@ -103,6 +105,51 @@ def test_the_model_may_ask_for_a_first_token() -> None:
     assert tokenizer_of(metadata(**{"chat_template": "a"})).encode_chat([])[0] != 1
 
 
+def with_defined(*spellings: str, template: str = "") -> Tokenizer:
+    """The tiny tokenizer with tokens that the file's makers defined, and a template."""
+    facts = metadata(chat_template=template)
+    facts["tokenizer.ggml.tokens"] += spellings
+    facts["tokenizer.ggml.token_type"] += [4] * len(spellings)
+    return tokenizer_of(facts)
+
+
+def test_what_the_makers_defined_is_text_unless_the_template_writes_it() -> None:
+    first = TINY.vocab_size
+    free, held = with_defined("<call>", "  "), with_defined("<call>", "  ", template="<call>{{ bos_token }}  ")
+    assert free.encode("a<call>  ")[1:] == [first, first + 1]
+    assert first not in held.encode("a<call>  ")
+    assert held.encode("a<call>  ")[-1] == first + 1, "white space is no marker"
+    assert held.encode("a<call>", special=True)[1:] == [first]
+    for tokenizer in (free, held):
+        assert tokenizer.special_ids == TINY.special_ids
+        assert tokenizer.decode([first]) == "<call>"
+
+
+def test_an_end_that_the_file_calls_defined_is_special_all_the_same() -> None:
+    facts = metadata()
+    facts["tokenizer.ggml.token_type"][2] = 4
+    tokenizer = tokenizer_of(facts)
+    assert (2 in tokenizer.special_ids, tokenizer.eos_ids) == (True, {0, 2})
+    assert 2 not in tokenizer.encode("<|im_end|>")
+
+
+@pytest.mark.parametrize(
+    ("marker", "written"),
+    [
+        ("<start_of_turn>", "<start_of_turn>user\nhi<end_of_turn>\n<start_of_turn>model\n"),
+        ("<|start_header_id|>", "<|start_header_id|>user<|end_header_id|>\n\nhi<|eot_id|><|start_header_id|>assistant"),
+        ("<other>", "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"),
+    ],
+)
+def test_a_file_without_a_template_gets_that_of_its_family(marker: str, written: str) -> None:
+    facts = metadata()
+    facts["tokenizer.ggml.tokens"] = [token.replace("im_start", "x") for token in facts["tokenizer.ggml.tokens"]]
+    facts["tokenizer.ggml.tokens"] += [marker]
+    facts["tokenizer.ggml.token_type"] += [3]
+    tokenizer = tokenizer_of(facts)
+    assert written in tokenizer.decode(tokenizer.encode_chat([Message(role="user", content="hi")]), special=True)
+
+
 def test_a_lone_surrogate_becomes_a_question_mark() -> None:
     assert TINY.decode(TINY.encode("a\ud800b")) == "a?b"
 
@@ -131,7 +178,7 @@ def test_an_unfinished_character_comes_out_at_the_end_as_a_replacement() -> None
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"ggml.model": "llama"}, "tokenizer 'llama'"),
+        ({"ggml.model": "bert"}, "tokenizer 'bert' with 'smollm' is not supported"),
         ({"ggml.pre": "unheard-of"}, "with 'unheard-of' is not supported"),
         ({"ggml.token_type": [1, 1]}, "but 2 token types"),
         ({"ggml.merges": ["nospace"]}, "is not two tokens"),

@@ -1,4 +1,4 @@
-"""A tiny byte-level tokenizer for tests that need no model: all bytes, a few merges, ChatML markers."""
+"""Tiny tokenizers for tests that need no model: one of byte-level BPE with ChatML markers, one of scored pieces."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +29,29 @@ def metadata(**changes: Any) -> dict[str, Any]:
         "tokenizer.ggml.merges": MERGES,
         "tokenizer.ggml.bos_token_id": 1,
         "tokenizer.ggml.eos_token_id": 2,
+    }
+    return facts | {f"tokenizer.{key}": item for key, item in changes.items()}
+
+
+CONTROLS = ["<unk>", "<s>", "</s>", "<start_of_turn>", "<end_of_turn>"]
+DEFINED = ["\n\n\n", "\n\n", "<b>", "<tool>"]
+BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
+PIECES = ["▁a", "he", "ll", "hell", "hello", "▁hello", "aa", "aaa", "▁▁", "é", ">▁<", *"abehlo<>s/▁nd"]
+"""In the order of their scores; repeated letters let several merges compete."""
+
+
+def scored_metadata(**changes: Any) -> dict[str, Any]:
+    """What a model file says about a tokenizer of scored pieces, with `changes`."""
+    kinds = [2, *[3] * (len(CONTROLS) - 1), *[4] * len(DEFINED), *[6] * 256, *[1] * len(PIECES)]
+    facts: dict[str, Any] = {
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.tokens": [*CONTROLS, *DEFINED, *BYTES, *PIECES],
+        "tokenizer.ggml.token_type": kinds,
+        "tokenizer.ggml.scores": [0.0] * (len(kinds) - len(PIECES)) + [float(-place) for place in range(len(PIECES))],
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.eos_token_id": 2,
+        "tokenizer.ggml.unknown_token_id": 0,
+        "tokenizer.ggml.add_space_prefix": False,
     }
     return facts | {f"tokenizer.{key}": item for key, item in changes.items()}
 
