@@ -23,5 +23,10 @@ def kv_layer_rows(pool: Tensor) -> int:
 
 def kv_write(pool: Tensor, rows: Tensor, keys: Tensor, values: Tensor) -> None:
     """Store keys and values [T, kv_heads, dim] at `rows` (of this layer). The pool is contiguous."""
+    if pool.is_cuda:
+        from aios_kernels.triton.kv_write import kv_write as on_device
+
+        return on_device(pool, rows, keys, values)
     pairs = torch.stack((keys, values)).to(pool.dtype)
     pool.view(-1, pool.shape[-1]).index_copy_(0, rows.flatten(), pairs.view(-1, pool.shape[-1]))
+    return None

@@ -12,5 +12,9 @@ def rope_turns(positions: Tensor, frequencies: Tensor) -> Tensor:
 
 def rope(x: Tensor, turns: Tensor) -> Tensor:
     """Rotate every head of x [T, heads, dim]; the result is float32."""
+    if x.is_cuda:
+        from aios_kernels.triton.rope import rope as on_device
+
+        return on_device(x, turns)
     pairs = torch.view_as_complex(x.float().reshape(*x.shape[:-1], -1, 2))
     return torch.view_as_real(pairs * turns).flatten(-2)
