@@ -9,24 +9,12 @@ Every number of a page in use is finite, written or not: masked places are multi
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-
-class Span(Protocol):
-    """Tokens `start … start + count` of a step; they end a context of `context` tokens that lies in `pages`."""
-
-    @property
-    def start(self) -> int: ...
-    @property
-    def count(self) -> int: ...
-    @property
-    def context(self) -> int: ...
-    @property
-    def pages(self) -> Tensor: ...
+from aios_kernels.tables import Span, TablePlan, Tables, make_tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +44,15 @@ class Chunk:
     """bool [count, length]; None when the chunk begins the context and plain causality holds."""
 
 
-Plan = list[Singles | Chunk]
+Plan = list[Singles | Chunk] | TablePlan
 
 
-def plan_attention(rows: Sequence[Span], pool: Tensor, window: int | None = None) -> Plan:
+def plan_attention(rows: Sequence[Span] | Tables, pool: Tensor, window: int | None = None) -> Plan:
     """Group the rows of a step; the plan serves every layer with that window (None: a token sees all before it)."""
+    if pool.is_cuda:
+        return TablePlan(rows if isinstance(rows, Tables) else make_tables(rows, pool.device), window)
+    if isinstance(rows, Tables):
+        rows = list(rows.spans())
     seen = rows if window is None else [_within(row, window, pool.shape[4]) for row in rows]
     singles = sorted((row for row in seen if row.count == 1), key=lambda row: row.context)
     chunks = [_chunk(row, pool, window) for row in seen if row.count > 1]
@@ -72,6 +64,10 @@ def paged_attention(queries: Tensor, pool: Tensor, layer: int, plan: Plan, scale
 
     `scale` multiplies query · key; None is 1 / sqrt(dim).
     """
+    if isinstance(plan, TablePlan):
+        from aios_kernels.triton.paged_attention import paged_attention as on_device
+
+        return on_device(queries, pool, layer, plan, scale)
     out = torch.empty_like(queries)
     for part in plan:
         if isinstance(part, Singles):

@@ -174,5 +174,6 @@ def test_a_very_long_row_does_not_pad_the_short_ones() -> None:
     long = Row(4, 1, 300, torch.arange(75))
     chunk = Row(5, 2, 2, torch.tensor([80]))
     plan = plan_attention([chunk, long, *short], pool)
+    assert isinstance(plan, list)
     assert [part.length for part in plan if isinstance(part, Singles)] == [6, 300]
     assert [part.count for part in plan if isinstance(part, Chunk)] == [2]
