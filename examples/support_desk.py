@@ -123,18 +123,36 @@ def result_message(report: ToolReport) -> Message:
     return Message(role="tool", content=content, tool_call_id=report.id, name=report.name)
 
 
-async def suspend_one(agent: aios.Child[str], writing: anyio.Event) -> None:
+class Pulse:
+    """Something that happens again and again."""
+
+    def __init__(self) -> None:
+        self._next = anyio.Event()
+
+    def beat(self) -> None:
+        """Say that it happens now."""
+        self._next.set()
+        self._next = anyio.Event()
+
+    async def wait(self) -> None:
+        """Wait until it happens the next time."""
+        await self._next.wait()
+
+
+async def suspend_one(agent: aios.Child[str], writing: Pulse) -> None:
     """Once the agent is in the middle of a generation, put it on disk and bring it back."""
-    await first_of(writing, agent.ended)
     is_back = False
-    while not (is_back or agent.ended.is_set()):
+    while not is_back:
+        await first_of(writing, agent.ended)
+        if agent.ended.is_set():
+            return
         is_back = await rest_on_disk(agent.pid)
 
 
 async def rest_on_disk(pid: int) -> bool:
     """Put an agent on disk for a while; return whether it came back from there as it had gone.
 
-    Not so when a kernel was killed meanwhile: what it had on disk is gone, the next one computes it again.
+    Not so if a kernel was killed meanwhile: what it had on disk is gone, and the next one computes it again.
     """
     try:
         out = await aios.suspend(pid=pid, tier="disk")
@@ -143,15 +161,14 @@ async def rest_on_disk(pid: int) -> bool:
     except aios.SyscallError as error:
         if error.reply_code not in {"E-NO-CONTEXT", "E-NO-PROCESS"}:
             raise
-        await aios.sleep(ON_DISK_S)
         return False
     return back.seconds > 0 and back.digests == out.digests
 
 
-async def first_of(*events: anyio.Event) -> None:
-    """Wait until one of the events is set."""
+async def first_of(*events: Pulse | anyio.Event) -> None:
+    """Wait for one of the events."""
 
-    async def wait(event: anyio.Event) -> None:
+    async def wait(event: Pulse | anyio.Event) -> None:
         await event.wait()
         group.cancel_scope.cancel()
 
@@ -166,7 +183,7 @@ async def run_desk(desk: Desk) -> bool:
     database = aios.home() / "support_desk" / f"orders-{status.name}-{aios.current_pid()}.db"
     orders.create(database, desk.orders)
     tools = orders.make_tools(database)
-    counts, writing = judge.Tally(), anyio.Event()
+    counts, writing = judge.Tally(), Pulse()
     agents: list[aios.Child[str]] = []
     async with AsyncExitStack() as stack:
         show = await stack.enter_async_context(progress.shown(status.name, counts))
@@ -175,7 +192,7 @@ async def run_desk(desk: Desk) -> bool:
             counts.take(event)
             show(event)
             if isinstance(event, TokensStreamed) and len(agents) > 1 and event.pid == agents[1].pid:
-                writing.set()
+                writing.beat()
 
         await stack.enter_async_context(watched(status.name, see))
         stack.enter_context(manager(status.name))
