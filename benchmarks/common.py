@@ -125,13 +125,14 @@ def machine() -> dict[str, Any]:
     }
 
 
-def main(name: str, measure: Callable[[bool], Awaitable[Sheet]]) -> None:
-    """Be the command line of a benchmark; exits 1 with `--check` when a target is not met."""
+def main(name: str, measure: Callable[[bool], Awaitable[Sheet]], arguments: Sequence[str] | None = None) -> None:
+    """Be the command line of a benchmark (`arguments` instead of the process's own); with `--check` exits 1 when a
+    target is not met."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}")
     parser.add_argument("--json", nargs="?", const="-", metavar="OUT", help="print the result object; write it to OUT")
     parser.add_argument("--check", action="store_true", help="exit 1 when a target is not met")
     parser.add_argument("--quick", action="store_true", help="fewer samples, under a minute")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     sheet = anyio.run(measure, options.quick)
     found = report(name, sheet)
     if options.json:
