@@ -12,10 +12,10 @@ from torch import Tensor
 from aios.engine.batch import Batch, ModelConfig
 from aios.engine.weights import LayerWeights, Weights
 from aios_kernels.geglu import geglu
-from aios_kernels.kv_write import kv_layer_rows, kv_rows, kv_write
 from aios_kernels.paged_attention import Plan, paged_attention, plan_attention
-from aios_kernels.rms_norm import rms_norm
-from aios_kernels.rope import rope, rope_turns
+from aios_kernels.qkv import place_qkv, plan_places
+from aios_kernels.rms_norm import add_rms_norm, rms_norm
+from aios_kernels.rope import rope_turns
 from aios_kernels.swiglu import swiglu
 
 _ACTIVATIONS = {"silu": swiglu, "gelu_tanh": geglu}
@@ -41,16 +41,19 @@ class Decoder:
         The pool is contiguous and every page in use holds finite numbers.
         """
         views = self._views(batch, pool)
-        x = self._embed(batch.tokens)
+        x, delta, eps = self._embed(batch.tokens), None, self._config.eps
         for index, (layer, window) in enumerate(zip(self._weights.layers, self._windows, strict=True)):
-            x += self._attention(layer, index, x, views[window])
-            x += self._feed_forward(layer, x)
-        wanted = x.index_select(0, batch.sample)
-        return self._weights.head(rms_norm(wanted, self._weights.norm, self._config.eps)).float()
+            norm = layer.attention_norm
+            normed = rms_norm(x, norm, eps) if delta is None else add_rms_norm(x, delta, norm, eps)
+            normed = add_rms_norm(x, self._attention(layer, index, normed, views[window]), layer.feed_norm, eps)
+            delta = self._feed_forward(layer, normed)
+        assert delta is not None, "a model has layers"
+        wanted, last = x.index_select(0, batch.sample), delta.index_select(0, batch.sample)
+        return self._weights.head(add_rms_norm(wanted, last, self._weights.norm, eps)).float()
 
     def _views(self, batch: Batch, pool: Tensor) -> dict[int | None, "_View"]:
         """Return what layers see of the batch, by their window."""
-        slots, weights = kv_rows(batch.slots, pool), self._weights
+        places, weights = plan_places(batch.slots, pool), self._weights
         turns = local_turns = rope_turns(batch.positions, weights.frequencies)
         if weights.local_frequencies is not None:
             local_turns = rope_turns(batch.positions, weights.local_frequencies)
@@ -58,7 +61,7 @@ class Decoder:
             window: _View(
                 turns=turns if window is None else local_turns,
                 plan=plan_attention(batch.rows, pool, window),
-                slots=slots,
+                places=places,
                 pool=pool,
             )
             for window in set(self._windows)
@@ -69,31 +72,21 @@ class Decoder:
         return x if self._config.embedding_scale == 1 else x.mul_(self._config.embedding_scale)
 
     def _attention(self, layer: LayerWeights, index: int, x: Tensor, view: "_View") -> Tensor:
-        heads, kv_heads = self._config.heads, self._config.kv_heads
-        qkv = self._qkv(layer, rms_norm(x, layer.attention_norm, self._config.eps))
-        turned = rope(self._normed_heads(layer, qkv[:, : heads + kv_heads]), view.turns)
-        keys, values = turned[:, heads:], qkv[:, heads + kv_heads :]
-        kv_write(view.pool, view.slots + index * kv_layer_rows(view.pool), keys, values.to(turned.dtype))
-        mixed = paged_attention(turned[:, :heads], view.pool, index, view.plan, self._config.attention_scale)
+        queries = place_qkv(
+            layer.qkv(x),
+            view.turns,
+            view.pool,
+            index,
+            view.places,
+            bias=layer.qkv_bias,
+            norms=layer.head_norms,
+            eps=self._config.eps,
+        )
+        mixed = paged_attention(queries, view.pool, index, view.plan, self._config.attention_scale)
         return self._normed(layer.output(mixed.flatten(1)), layer.attention_after_norm)
 
     def _feed_forward(self, layer: LayerWeights, x: Tensor) -> Tensor:
-        gated = self._activate(layer.gate_up(rms_norm(x, layer.feed_norm, self._config.eps)))
-        return self._normed(layer.down(gated), layer.feed_after_norm)
-
-    def _qkv(self, layer: LayerWeights, x: Tensor) -> Tensor:
-        """Return queries, keys and values [T, heads + 2 * kv_heads, head_dim]."""
-        qkv = layer.qkv(x)
-        if layer.qkv_bias is not None:
-            qkv = qkv + layer.qkv_bias
-        return qkv.view(len(x), -1, self._config.head_dim)
-
-    def _normed_heads(self, layer: LayerWeights, heads: Tensor) -> Tensor:
-        """Normalise the queries and keys [T, heads + kv_heads, head_dim] where the family does."""
-        if layer.query_norm is None:
-            return heads
-        queries, keys = heads[:, : self._config.heads], heads[:, self._config.heads :]
-        return torch.cat([self._normed(queries, layer.query_norm), self._normed(keys, layer.key_norm)], dim=1)
+        return self._normed(layer.down(self._activate(layer.gate_up(x))), layer.feed_after_norm)
 
     def _normed(self, x: Tensor, weight: Tensor | None) -> Tensor:
         return x if weight is None else rms_norm(x.float(), weight, self._config.eps)
@@ -105,5 +98,5 @@ class _View:
 
     turns: Tensor
     plan: Plan
-    slots: Tensor
+    places: Tensor
     pool: Tensor

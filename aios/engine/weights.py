@@ -39,6 +39,11 @@ class LayerWeights:
     feed_after_norm: Tensor | None = None
     """float32 [dim], of what the feed-forward block adds."""
 
+    @property
+    def head_norms(self) -> tuple[Tensor, Tensor] | None:
+        """What queries and keys are normalised with, where they are."""
+        return None if self.query_norm is None or self.key_norm is None else (self.query_norm, self.key_norm)
+
 
 @dataclass(frozen=True, slots=True)
 class Weights:
