@@ -7,6 +7,8 @@ and a simulator. Units: tokens and pages; seconds are monotonic.
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+import msgspec
+
 from aios.abi.process import ProcessClass
 from aios.ids import ContextId
 
@@ -90,4 +92,67 @@ class Planner(Protocol):
 
     def plan(self, loads: dict[ContextId, Load], budget: Budget) -> Plan:
         """Choose for one step among the contexts in `loads` (all that arrived and did not leave)."""
+        ...
+
+
+# --- where a context's pages go ------------------------------------------------------------------------------------
+
+Refuge = Literal["host", "disk", "dropped"]
+"""Where the pages of a context may go that leaves the device."""
+
+
+class Rates(msgspec.Struct, frozen=True, kw_only=True):
+    """What this machine does with this model, as measured so far. None: not measured yet."""
+
+    to_host: float | None = None
+    """Bytes a second from the device to the host."""
+    from_host: float | None = None
+    to_disk: float | None = None
+    """Bytes a second, checksum included."""
+    from_disk: float | None = None
+    prefill: float | None = None
+    """Tokens a second of a recompute."""
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """A context that could leave the device."""
+
+    tokens: int
+    frames: int
+    """Device frames that come free."""
+    pages: int
+    """Pages that must be brought back some day."""
+    unsaved: int
+    """Those of them that no lower tier holds yet."""
+    page_bytes: int
+    idle_s: float = 0.0
+    """How long nobody has used it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Pages that the lower tiers could take, and whether a recompute is allowed at all."""
+
+    host: int
+    disk: int
+    may_drop: bool = True
+
+
+class Retention(Protocol):
+    """Decides what happens to the pages of contexts that are not computing. Pure."""
+
+    def refuge(self, leaving: Footprint, room: Room, rates: Rates) -> Refuge:
+        """Return where the pages of a context go that must leave.
+
+        `host` also where nothing has room: what is mirrored there is kept, the rest is lost.
+        """
+        ...
+
+    def waste(self, idle: Footprint, room: Room, rates: Rates) -> float:
+        """Return the memory-time lost by keeping it for each second that a switch would take; the greatest leaves."""
+        ...
+
+    def writes_through(self, host_free: float) -> bool:
+        """Return whether full pages are copied ahead to a host tier of which a share `host_free` is free."""
         ...

@@ -12,6 +12,7 @@ os.environ.setdefault("KMP_BLOCKTIME", "0")
 
 import argparse
 import ctypes
+import hashlib
 import json
 import logging
 import signal
@@ -38,7 +39,7 @@ from aios.engine.tiers import Memory
 from aios.errors import AiosError
 from aios.formats.prompts import to_plain_messages
 from aios.guard.mask import CallMasks
-from aios.sched import make_planner
+from aios.sched import make_planner, make_retention
 
 NICENESS = 5
 """Under the kernel, whose syscalls must stay quick while the model computes."""
@@ -101,6 +102,7 @@ def make_engine(
         loaded.tokenizer,
         memory,
         make_planner(settings.policy, quantum_tokens=settings.quantum_tokens),
+        retention=make_retention("least-cost"),
         limits=Limits(
             max_context=loaded.config.max_context,
             vocab=loaded.config.vocab,
@@ -142,19 +144,17 @@ def _disk(loaded: LoadedModel, settings: HostSettings, page_bytes: int) -> DiskT
     return DiskTier(settings.swap_folder, fingerprint=fingerprint(loaded, settings), page_bytes=page_bytes)
 
 
-def fingerprint(loaded: LoadedModel, settings: HostSettings) -> str:
+def fingerprint(loaded: LoadedModel, settings: HostSettings) -> dict[str, str]:
     """Name everything that KV bytes depend on: weights, tokenizer, numbers, page size, device code."""
-    return " ".join(
-        (
-            loaded.sha256,
-            f"vocab={loaded.tokenizer.vocab_size}",
-            f"kv={loaded.kv_dtype}",
-            f"compute={loaded.dtype}",
-            f"page={settings.page_tokens}",
-            f"torch={torch.__version__}",
-            torch.backends.cpu.get_cpu_capability(),
-        )
-    )
+    return {
+        "model": loaded.sha256,
+        "tokenizer": hashlib.sha256(b"\0".join(loaded.tokenizer.token_bytes)).hexdigest(),
+        "kv": str(loaded.kv_dtype),
+        "compute": loaded.dtype,
+        "page_tokens": str(settings.page_tokens),
+        "torch": str(torch.__version__),
+        "device": torch.backends.cpu.get_cpu_capability(),
+    }
 
 
 def describe(loaded: LoadedModel, memory: Memory, settings: HostSettings, *, load_s: float) -> Ready:

@@ -284,8 +284,8 @@ class Desk:
         self._workspace.answer_resume(context)  # an earlier one that still waits
         context.resuming = order.ticket
         self._workspace.reclaim(context.table.num_away)
-        is_back = self._workspace.switch_in(context, "order") is not None
-        if is_back or context.turn is None:
+        is_back = self._workspace.switch_in(context, "order")
+        if is_back or (context.turn is None and not context.table.arriving):
             self._workspace.answer_resume(context)
 
     def _fork(self, order: Fork) -> None:

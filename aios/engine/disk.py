@@ -2,15 +2,16 @@
 
 Owns one folder. A file is `magic, header length, header (JSON), pages`; it is written under another name and renamed,
 without fsync: KV is a cache, the token log is the truth. Files of an earlier process are removed at start, for no
-page table names them any more.
+page table names them any more. Slots are counted on one thread; `store` and `read` may run on any.
 Invariant: a page that is returned has the bytes that were written, by a model with the same fingerprint.
 """
 
 import contextlib
-import hashlib
 import itertools
 import struct
-from collections.abc import Sequence
+import sys
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,16 +19,15 @@ import msgspec
 
 from aios.engine.pages import DiskSlot
 
-_MAGIC = b"aioskv01"
+_MAGIC = b"aioskv02"
 _LENGTH = struct.Struct(">I")
-_DIGEST_BYTES = 16
 
 
 class _Header(msgspec.Struct, frozen=True):
-    fingerprint: str
+    fingerprint: dict[str, str]
     page_bytes: int
-    pages: list[str]
-    """Checksum of each page."""
+    pages: list[int]
+    """CRC-32 of each page."""
 
 
 class SnapshotError(Exception):
@@ -35,10 +35,16 @@ class SnapshotError(Exception):
 
 
 class DiskTier:
-    """Writes runs of pages and reads pages back. `capacity` counts pages; None means as many as the disk takes."""
+    """Writes runs of pages and reads pages back. `capacity` counts pages; None means as many as the disk takes.
 
-    def __init__(self, folder: Path, *, fingerprint: str, page_bytes: int, capacity: int | None = None) -> None:
-        self._folder, self._fingerprint, self._page_bytes, self._capacity = folder, fingerprint, page_bytes, capacity
+    `fingerprint` names all that KV bytes depend on, part by part: model, tokenizer, number type, device code.
+    """
+
+    def __init__(
+        self, folder: Path, *, fingerprint: Mapping[str, str], page_bytes: int, capacity: int | None = None
+    ) -> None:
+        self._folder, self._page_bytes, self._capacity = folder, page_bytes, capacity
+        self._fingerprint = dict(fingerprint)
         self._live: dict[Path, int] = {}
         self._names = itertools.count(1)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -47,16 +53,27 @@ class DiskTier:
 
     @property
     def num_pages(self) -> int:
-        """Pages held."""
+        """Pages held, those included that are being written."""
         return sum(self._live.values())
+
+    @property
+    def num_free(self) -> int:
+        """Pages that may still be written."""
+        return sys.maxsize if self._capacity is None else self._capacity - self.num_pages
 
     def has_room(self, count: int) -> bool:
         """Whether `count` more pages may be written."""
-        return self._capacity is None or self.num_pages + count <= self._capacity
+        return count <= self.num_free
 
-    def write(self, pages: Sequence[bytes]) -> list[DiskSlot]:
-        """Write a run of pages as one file; return their slots. Raises OSError, leaving nothing behind."""
+    def reserve(self, count: int) -> list[DiskSlot]:
+        """Return the slots of a new run; `store` fills them."""
         path = self._folder / f"{next(self._names):08d}.kv"
+        self._live[path] = count
+        return [DiskSlot(path, index) for index in range(count)]
+
+    def store(self, slots: Sequence[DiskSlot], pages: Sequence[memoryview | bytes]) -> None:
+        """Write the pages of a reserved run as one file. Raises OSError, leaving no file behind."""
+        path = slots[0].path
         part = path.with_suffix(".part")
         try:
             with part.open("wb") as file:
@@ -67,22 +84,11 @@ class DiskTier:
         except OSError:
             part.unlink(missing_ok=True)
             raise
-        self._live[path] = len(pages)
-        return [DiskSlot(path, index) for index in range(len(pages))]
 
-    def read(self, slot: DiskSlot) -> bytes:
-        """Return the bytes of a page. Raises SnapshotError."""
-        try:
-            with slot.path.open("rb") as file:
-                header, start = _read_header(file)
-                self._check(header, slot)
-                file.seek(start + slot.index * self._page_bytes)
-                data = file.read(self._page_bytes)
-        except (OSError, struct.error, msgspec.MsgspecError) as error:
-            raise SnapshotError(f"page {slot.index} of {slot.path.name} cannot be read: {error}") from error
-        if checksum(data) != header.pages[slot.index]:
-            raise SnapshotError(f"page {slot.index} of {slot.path.name} is damaged: its checksum differs")
-        return data
+    def read(self, slots: Sequence[DiskSlot]) -> Iterator[bytearray | SnapshotError]:
+        """Yield the bytes of each page, or why they cannot be had, in order; a run of slots opens its file once."""
+        for path, run in itertools.groupby(slots, key=lambda slot: slot.path):
+            yield from self._read_run(path, [slot.index for slot in run])
 
     def forget(self, slot: DiskSlot) -> None:
         """Give up one page; the file goes with its last page."""
@@ -92,21 +98,38 @@ class DiskTier:
             with contextlib.suppress(OSError):  # a file that cannot be removed is removed at the next start
                 slot.path.unlink(missing_ok=True)
 
-    def _header(self, pages: Sequence[bytes]) -> bytes:
-        text = msgspec.json.encode(_Header(self._fingerprint, self._page_bytes, [checksum(page) for page in pages]))
+    def _read_run(self, path: Path, indices: Sequence[int]) -> Iterator[bytearray | SnapshotError]:
+        done = 0
+        try:
+            with path.open("rb") as file:
+                header, start = _read_header(file)
+                self._check(header, path)
+                for index in indices:
+                    file.seek(start + index * self._page_bytes)
+                    data = bytearray(self._page_bytes)
+                    file.readinto(data)
+                    yield data if zlib.crc32(data) == header.pages[index] else _damaged(path, index)
+                    done += 1
+        except (OSError, IndexError, struct.error, msgspec.MsgspecError, SnapshotError) as error:
+            for index in indices[done:]:
+                yield SnapshotError(f"page {index} of {path.name} cannot be read: {error}")
+
+    def _header(self, pages: Sequence[memoryview | bytes]) -> bytes:
+        text = msgspec.json.encode(_Header(self._fingerprint, self._page_bytes, [zlib.crc32(page) for page in pages]))
         return _MAGIC + _LENGTH.pack(len(text)) + text
 
-    def _check(self, header: _Header, slot: DiskSlot) -> None:
-        if header.fingerprint != self._fingerprint or header.page_bytes != self._page_bytes:
-            raise SnapshotError(
-                f"{slot.path.name} was written by {header.fingerprint} ({header.page_bytes} bytes a page), "
-                f"this engine is {self._fingerprint} ({self._page_bytes})"
-            )
+    def _check(self, header: _Header, path: Path) -> None:
+        ours = {**self._fingerprint, "page_bytes": str(self._page_bytes)}
+        theirs = {**header.fingerprint, "page_bytes": str(header.page_bytes)}
+        wrong = [
+            f"{key} {theirs.get(key)}, not {ours.get(key)}" for key in ours | theirs if ours.get(key) != theirs.get(key)
+        ]
+        if wrong:
+            raise SnapshotError(f"{path.name} was written by another model or machine: {'; '.join(wrong)}")
 
 
-def checksum(data: bytes | memoryview) -> str:
-    """Return the blake2b-128 hex digest of `data`."""
-    return hashlib.blake2b(data, digest_size=_DIGEST_BYTES).hexdigest()
+def _damaged(path: Path, index: int) -> SnapshotError:
+    return SnapshotError(f"page {index} of {path.name} is damaged: its checksum differs")
 
 
 def _read_header(file: BinaryIO) -> tuple[_Header, int]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from aios.abi.core import AnyMessage, AnyOrder, Refused, Statistics, Stepped, TokenRow
 from aios.abi.guard import MaskFactory
-from aios.abi.sched import Budget, Plan, Planner
+from aios.abi.sched import Budget, Plan, Planner, Retention
 from aios.engine import masks
 from aios.engine.batch import Model
 from aios.engine.batching import Grant, assemble
@@ -52,6 +52,7 @@ class Engine:
         memory: Memory,
         planner: Planner,
         *,
+        retention: Retention,
         limits: Limits,
         prompt: Prompter,
         clock: Callable[[], float],
@@ -60,7 +61,7 @@ class Engine:
     ) -> None:
         self.memory = memory
         self._model, self.lexicon, self._limits, self._clock = model, lexicon, limits, clock
-        self._workspace = Workspace(memory, planner, clock)
+        self._workspace = Workspace(memory, planner, clock, retention)
         self.grammars = Grammars(lexicon, on_ready=on_ready)
         self._chooser = Chooser(lexicon)
         self._meter = _Meter(since_s=clock())
@@ -85,8 +86,9 @@ class Engine:
         return self._desk.is_closed
 
     def close(self) -> None:
-        """End the grammar worker."""
+        """End the grammar worker and the copies."""
         self.grammars.close()
+        self.memory.close()
 
     def do(self, order: AnyOrder) -> None:
         """Do an order from the kernel."""
@@ -99,11 +101,12 @@ class Engine:
     @torch.inference_mode()
     def step(self) -> bool:
         """Do one forward step if there is work that can be done now; whether there was."""
+        self._workspace.settle()
         self._settle_grammars()
         began = self._clock()
         plan = self._plan()
         self._move(plan)
-        grants = self._reserve(plan) or self._unblock()
+        grants = self._reserve(plan) or self._await_copies(plan) or self._unblock()
         if grants:
             logits = self._forward(grants)
             rows = self._sample(grants, logits)
@@ -159,7 +162,7 @@ class Engine:
             now_s=self._clock(),
             tokens=self._limits.step_tokens,
             rows=self._limits.max_rows,
-            free_pages=self.memory.device.num_free,
+            free_pages=self.memory.num_available,
             page_tokens=self.memory.page_tokens,
         )
         loads = {context.id: self._workspace.load(context) for context in scheduled}
@@ -172,7 +175,7 @@ class Engine:
     def _move(self, plan: Plan) -> None:
         contexts = self._workspace.contexts
         for name in plan.swap_out:
-            self._workspace.switch_out(contexts[name], Tier.HOST, plan.reasons.get(name, "pages"))
+            self._workspace.evict(contexts[name], plan.reasons.get(name, "pages"))
         for name in plan.swap_in:
             self._workspace.switch_in(contexts[name], "scheduled")
 
@@ -183,7 +186,7 @@ class Engine:
     def _grant(self, context: Context, wanted: int) -> Grant | None:
         """Reserve frames for up to `wanted` tokens; None if the context must sit this step out."""
         turn = context.turn
-        if turn is None or context.is_held or self._workspace.switch_in(context, "scheduled") is None:
+        if turn is None or context.is_held or not self._workspace.switch_in(context, "scheduled"):
             return None
         # the last token is not computed before the grammar is ready, since a choice follows it
         count = min(wanted, context.outstanding - (not turn.is_ready))
@@ -193,6 +196,16 @@ class Engine:
         self.memory.extend(context.table, count)
         return Grant(context, count)
 
+    def _await_copies(self, plan: Plan) -> list[Grant]:
+        """With nothing to compute meanwhile, wait for copies under way until something can be."""
+        while plan.grants and self.memory.is_copying:
+            self.memory.wait()
+            self._workspace.settle()
+            grants = self._reserve(plan)
+            if grants:
+                return grants
+        return []
+
     def _unblock(self) -> list[Grant]:
         """Run the call that has waited longest, whatever must leave for it."""
         able = [(c, turn) for c, turn in self._workspace.scheduled() if turn.is_ready or c.outstanding > 1]
@@ -200,13 +213,25 @@ class Engine:
             return []
         first = min(able, key=lambda pair: pair[1].arrived_s)[0]
         for victim in (*self._others(first), first):
-            grant = self._grant(first, self._limits.step_tokens)
+            grant = self._grant_at_last(first)
             if grant is not None:
                 return [grant]
-            self._workspace.switch_out(victim, Tier.DROPPED if victim is first else Tier.HOST, "pages")
-        grant = self._grant(first, self._limits.step_tokens)
+            if victim is first:
+                self._workspace.switch_out(first, Tier.DROPPED, "pages")
+            else:
+                self._workspace.evict(victim, "pages")
+        grant = self._grant_at_last(first)
         assert grant is not None, "a context that fits the empty pool found no room in it"
         return [grant]
+
+    def _grant_at_last(self, context: Context) -> Grant | None:
+        """Grant what can be, frames and pages included that are on their way."""
+        self.memory.drain()
+        grant = self._grant(context, self._limits.step_tokens)
+        if grant is None and context.table.arriving:
+            self.memory.drain()
+            grant = self._grant(context, self._limits.step_tokens)
+        return grant
 
     def _others(self, first: Context) -> list[Context]:
         """Contexts that could leave for `first`: those without work before those with."""

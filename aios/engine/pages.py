@@ -5,10 +5,11 @@ frame on the device, a frame on the host and a slot on disk at once, all with th
 context's map. Page tables share pages after a fork and copy them on write.
 
 Invariants:
-- `page.refs` is the number of tables that contain the page, `page.users` the number of resident tables among them.
-- A page with users has a device frame; a page without has none.
-- Only a page with one reference is written, and a written page has no copy on a lower tier.
-- Every frame of an allocator is free or belongs to exactly one page.
+- `page.refs` is the number of tables that contain the page, `page.users` the number of active tables among them:
+  those that are resident, and those on their way back.
+- A page with users has a device frame or one on its way; a page without has one only as long as it is being saved.
+- Only a page with one reference is written, and a written page has no copy on a lower tier, nor one under way.
+- Every frame of an allocator is free, or belongs to one page, or is held by a copy under way, or both of these.
 """
 
 from dataclasses import dataclass, field
@@ -47,16 +48,34 @@ class Page:
     frame: int | None = None
     host: int | None = None
     disk: DiskSlot | None = None
+    coming: dict[Tier, object] = field(default_factory=dict)
+    """Copies under way: the place that each will fill, and the transfer that does it. What another transfer brings
+    to that place is stale and thrown away."""
 
     @property
     def is_lost(self) -> bool:
         """Whether its bytes are nowhere; the tokens must be computed again."""
-        return self.frame is None and self.host is None and self.disk is None
+        return self.frame is None and not self.has_copy
 
     @property
     def has_copy(self) -> bool:
         """Whether a lower tier holds its bytes."""
         return self.host is not None or self.disk is not None
+
+    @property
+    def is_being_saved(self) -> bool:
+        """Whether its bytes are on their way to a lower tier."""
+        return Tier.HOST in self.coming or Tier.DISK in self.coming
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether its device frame comes free as soon as the copy under way has ended."""
+        return not self.users and self.frame is not None
+
+    @property
+    def is_away(self) -> bool:
+        """Whether it has no device frame, nor one on its way."""
+        return self.frame is None and Tier.DEVICE not in self.coming
 
     @property
     def tier(self) -> Tier:
@@ -76,6 +95,13 @@ class PageTable:
     pages: list[Page] = field(default_factory=list)
     tokens: int = 0
     resident: bool = True
+    arriving: bool = False
+    """On its way back to the device; not yet to be read or written."""
+
+    @property
+    def is_active(self) -> bool:
+        """Whether its pages have, or are getting, device frames for it."""
+        return self.resident or self.arriving
 
     @property
     def room(self) -> int:
@@ -101,13 +127,13 @@ class PageTable:
 
     @property
     def num_away(self) -> int:
-        """Pages without a device frame."""
-        return sum(page.frame is None for page in self.pages)
+        """Pages that need a device frame before the table can be resident."""
+        return sum(page.is_away for page in self.pages)
 
     @property
     def num_exclusive(self) -> int:
         """Device frames that come free when this table leaves the device."""
-        return sum(page.users == 1 for page in self.pages) if self.resident else 0
+        return sum(page.users == 1 for page in self.pages) if self.is_active else 0
 
     def valid_in(self, index: int) -> int:
         """Valid tokens in the page at `index`."""
@@ -135,12 +161,15 @@ def pages_for(tokens: int, page_tokens: int) -> int:
 
 
 class FrameAllocator:
-    """Hands out the frames `0 … num_frames - 1` of one tier, the most recently freed first."""
+    """Hands out the frames `0 … num_frames - 1` of one tier, the most recently freed first.
+
+    A frame may have several holders: its page, and copies under way that read or fill it.
+    """
 
     def __init__(self, num_frames: int) -> None:
         self.num_frames = num_frames
         self._free = list(range(num_frames - 1, -1, -1))
-        self._taken: set[int] = set()
+        self._holders: dict[int, int] = {}
 
     @property
     def num_free(self) -> int:
@@ -150,7 +179,7 @@ class FrameAllocator:
     @property
     def taken(self) -> frozenset[int]:
         """The frames in use."""
-        return frozenset(self._taken)
+        return frozenset(self._holders)
 
     def require(self, count: int) -> None:
         """Raise OutOfFrames unless `count` frames are free."""
@@ -161,10 +190,16 @@ class FrameAllocator:
         """Take one frame. Raises OutOfFrames."""
         self.require(1)
         frame = self._free.pop()
-        self._taken.add(frame)
+        self._holders[frame] = 1
         return frame
 
+    def hold(self, frame: int) -> None:
+        """Become one more holder of a frame in use."""
+        self._holders[frame] += 1
+
     def give_back(self, frame: int) -> None:
-        """Free a frame that was taken."""
-        self._taken.remove(frame)
-        self._free.append(frame)
+        """Let go of a frame; it is free when its last holder has."""
+        self._holders[frame] -= 1
+        if not self._holders[frame]:
+            del self._holders[frame]
+            self._free.append(frame)

@@ -1,20 +1,29 @@
 """Where KV bytes are: the device pool, the host pool, the disk, or nowhere.
 
-Owns the two pools and every copy between tiers; decides where a context goes that must leave (host if there is room,
-else disk, else drop). Knows no tokens, no processes and no policy.
+Owns the page tables' moves between tiers. Copies run beside the step loop (`aios.engine.traffic`); what they did counts
+from the next `settle` on, which the loop calls between steps. Knows no tokens, no processes and no policy.
 Invariants: those of `aios.engine.pages`; and a switch never changes a byte of a valid token.
-Full pages are copied to the host as soon as they are full (write-through), so a suspended context copies at most
-its partial page.
+Full pages are copied to the host ahead of time (write-through), so a context that leaves copies at most its partial
+page and what has become full just now.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from aios.engine.disk import DiskTier, SnapshotError, checksum
-from aios.engine.pages import FrameAllocator, Page, PageTable, Tier
+from aios.abi.sched import Footprint, Room
+from aios.engine.copier import AtOnce, Copier, Lane
+from aios.engine.disk import DiskTier, SnapshotError
+from aios.engine.gauges import Gauges
+from aios.engine.pages import DiskSlot, FrameAllocator, Page, PageTable, Tier
+from aios.engine.storage import Frame, Place, Storage
+from aios.engine.traffic import Landed, Traffic
+
+_AT_ONCE_PAGES = 4
+"""A context with no more pages to save than this has its frames free at once; others keep them until the copies end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +36,21 @@ class Moved:
     copied: int
     """Pages that had to be copied for it."""
     bytes: int
+    fault: str = ""
+    """What was wrong with the first page that could not be brought back; its tokens are computed again."""
+
+
+@dataclass(slots=True, eq=False)
+class Arrival:
+    """A table on its way back to the device."""
+
+    table: PageTable
+    origin: Tier
+    pages: int
+    copied: int
+    fault: str = ""
+    moved: Moved | None = None
+    """Set when it is over: the table is resident."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,22 +65,54 @@ class MemoryStatistics:
 
 
 class Memory:
-    """The KV of all contexts. `pool` is `[page, layer, 2, kv_head, token, dim]`; the host pool has the same pages."""
+    """The KV of all contexts. `pool` is `[page, layer, 2, kv_head, token, dim]`; the host pool has the same pages.
 
-    def __init__(self, pool: Tensor, *, host_pages: int, disk: DiskTier | None = None) -> None:
+    `writes_through` is asked, with the free share of the host tier, before full pages are copied ahead.
+    """
+
+    def __init__(
+        self,
+        pool: Tensor,
+        *,
+        host_pages: int,
+        disk: DiskTier | None = None,
+        copier: Copier | None = None,
+        gauges: Gauges | None = None,
+        writes_through: Callable[[float], bool] = lambda free: free > 0,
+        checks_host: bool = False,
+    ) -> None:
         self.pool = pool
         self.page_tokens = pool.shape[4]
         self.page_bytes = pool[0].numel() * pool.element_size()
         self.device = FrameAllocator(pool.shape[0])
         self.host = FrameAllocator(host_pages)
         self.disk = disk
-        self._host_pool = torch.empty((host_pages, *pool.shape[1:]), dtype=pool.dtype, pin_memory=pool.is_cuda)
+        self.gauges = gauges or Gauges()
+        self.storage = Storage(pool, host_pages=host_pages, disk=disk, checks_host=checks_host)
+        self._copier = copier or AtOnce()
+        self._traffic = Traffic(
+            self.storage,
+            self._copier,
+            self.gauges,
+            device=self.device,
+            host=self.host,
+            disk=disk,
+            page_bytes=self.page_bytes,
+        )
+        self._writes_through = writes_through
         self._mirrored: dict[Page, None] = {}  # pages with a device frame and a host copy, oldest copy first
+        self._arrivals: dict[PageTable, Arrival] = {}
+        self._faults: dict[Page, str] = {}
+        self._looks: list[_Look] = []
         self._copies = 0
 
     def open(self) -> PageTable:
         """Return an empty page table."""
         return PageTable(self.page_tokens)
+
+    def close(self) -> None:
+        """End what runs beside the loop."""
+        self._copier.close()
 
     # --- growing -------------------------------------------------------------------------------------------
 
@@ -74,10 +130,7 @@ class Memory:
         """Count `count` tokens as written; pages that are now full are written through to the host."""
         first = table.tokens // self.page_tokens
         table.tokens += count
-        for page in table.pages[first : table.tokens // self.page_tokens]:
-            if page.host is None and self.host.num_free:
-                self._copy_to_host(page)
-                self._mirrored[page] = None
+        self._write_through(table.pages[first : table.tokens // self.page_tokens])
 
     def truncate(self, table: PageTable, tokens: int) -> None:
         """Keep only the first `tokens` tokens."""
@@ -85,11 +138,12 @@ class Memory:
         gone = table.pages[keep:]
         del table.pages[keep:]
         table.tokens = min(table.tokens, tokens)
-        self._unuse(gone if table.resident else ())
+        if table.is_active:
+            self._unuse(gone)
         self._unreference(gone)
 
     def fork(self, table: PageTable) -> PageTable:
-        """Return a table that shares every page; nothing is copied."""
+        """Return a table that shares every page; nothing is copied. The twin of one on its way back is away."""
         for page in table.pages:
             page.refs += 1
             page.users += table.resident
@@ -98,53 +152,58 @@ class Memory:
     def release(self, table: PageTable) -> None:
         """Give up all pages of a table, which is empty and resident afterwards."""
         self.truncate(table, 0)
-        table.resident = True
+        self._arrivals.pop(table, None)
+        table.resident, table.arriving = True, False
 
     # --- switching -----------------------------------------------------------------------------------------
 
     def suspend(self, table: PageTable, tier: Tier = Tier.HOST) -> Moved:
         """Take a table off the device, to `tier` or, where that has no room, to the next slower one.
 
-        Pages that other resident tables use stay on the device until their last user leaves.
+        Pages that other active tables use stay on the device until their last user leaves; pages that are still
+        being saved, until that has ended.
         """
         if tier is Tier.DROPPED:
             return self._drop(table)
         pages = len(table.pages)
-        leaving = [page for page in table.pages if page.users == int(table.resident)]
+        leaving = [page for page in table.pages if page.users == int(table.is_active)]
+        if table.is_active:
+            self._arrivals.pop(table, None)
+            table.resident = table.arriving = False
+            for page in table.pages:
+                page.users -= 1
         copied = self._save(leaving, tier)
-        if table.resident:
-            table.resident = False
-            self._leave(table.pages)
+        self._let_go(table.pages)
         self._cut_lost(table)
-        return Moved(table.tier, pages, copied, copied * self.page_bytes)
+        return Moved(_destination(table), pages, copied, copied * self.page_bytes)
 
-    def resume(self, table: PageTable) -> Moved:
-        """Bring a table back to the device. Raises OutOfFrames, changing nothing.
+    def fetch(self, table: PageTable) -> Arrival:
+        """Begin to bring a table back to the device. Raises OutOfFrames, changing nothing.
 
         Pages that turn out to be unreadable are cut off, with all that follow: those tokens are computed again.
         """
-        if table.resident:
-            return Moved(table.tier, len(table.pages), 0, 0)
-        self._cut_lost(table)
-        origin, pages = table.tier, len(table.pages)
-        self.device.require(table.num_away)
-        copied = 0
-        for index, page in enumerate(table.pages):
-            try:
-                copied += self._fetch(page)
-            except SnapshotError:
-                self._forget_lower(page)
-                self._give_back_unused(table.pages[:index])
-                self.truncate(table, index * self.page_tokens)
-                return self.resume(table)
-        for page in table.pages:
-            page.users += 1
-        table.resident = True
-        return Moved(origin, pages, copied, copied * self.page_bytes)
+        if table in self._arrivals:
+            return self._arrivals[table]
+        if not table.resident:
+            self._cut_lost(table)
+        arrival = Arrival(table, table.tier, len(table.pages), sum(page.frame is None for page in table.pages))
+        if not table.resident:
+            away = [page for page in table.pages if page.is_away]
+            self.device.require(len(away))
+            for page in table.pages:
+                page.users += 1
+            table.arriving = True
+            self._traffic.start(Tier.DEVICE, away)
+        self._arrivals[table] = arrival
+        self.settle()
+        return arrival
 
-    def digests(self, table: PageTable) -> tuple[str, ...]:
-        """Return the blake2b-128 of the valid bytes of each page, read from the tier that it is on."""
-        return tuple(checksum(self._valid_bytes(page, table.valid_in(i))) for i, page in enumerate(table.pages))
+    def resume(self, table: PageTable) -> Moved:
+        """Bring a table back and wait until it is. Raises OutOfFrames, changing nothing."""
+        arrival = self.fetch(table)
+        while arrival.moved is None:
+            self.wait()
+        return arrival.moved
 
     def frames(self, table: PageTable) -> Tensor:
         """Return the device frames of a resident table, int64."""
@@ -160,16 +219,160 @@ class Memory:
             pages_copied_on_write=self._copies,
         )
 
+    # --- what runs beside the loop -------------------------------------------------------------------------
+
+    @property
+    def is_copying(self) -> bool:
+        """Whether copies are under way that `wait` can wait for."""
+        return bool(self._traffic)
+
+    @property
+    def num_available(self) -> int:
+        """Device frames that are free, or will be when the copies under way have ended."""
+        return self.device.num_free + self._traffic.num_leaving
+
+    def footprint(self, table: PageTable, idle_s: float = 0.0) -> Footprint:
+        """Describe what taking a table off the device would mean."""
+        pages = [page for page in table.pages if page.users == int(table.is_active)]
+        return Footprint(
+            tokens=table.tokens,
+            frames=table.num_exclusive,
+            pages=len(pages),
+            unsaved=sum(not (page.has_copy or page.is_being_saved) for page in pages),
+            page_bytes=self.page_bytes,
+            idle_s=idle_s,
+        )
+
+    def room(self, *, may_drop: bool) -> Room:
+        """Describe what the lower tiers could take, mirrors of pages on the device given up."""
+        disk = 0 if self.disk is None else self.disk.num_free
+        return Room(self.host.num_free + len(self._mirrored), disk, may_drop)
+
+    def settle(self) -> None:
+        """Take in what has ended since the last call; never waits."""
+        self._take_landed()
+        self._arrive()
+        for look in [look for look in self._looks if look.future.done()]:
+            self._looks.remove(look)
+            for place in look.held.values():
+                self._traffic.release(place)
+
+    def wait(self) -> None:
+        """Wait until a copy under way has ended, and take it in."""
+        self._traffic.wait()
+        self.settle()
+
+    def drain(self) -> None:
+        """Wait until nothing is under way."""
+        while self._traffic:
+            self.wait()
+        for look in self._looks:
+            look.future.exception()
+        self.settle()
+
+    def look(self, table: PageTable) -> Future[tuple[str, ...]]:
+        """Begin to compute the blake2b-128 of the valid bytes of each page, read where they lie now.
+
+        The future raises SnapshotError for a page that cannot be read.
+        """
+        places = [self._traffic.place_of(page) for page in table.pages]
+        future: Future[tuple[str, ...]] = Future()
+        lost = next((index for index, place in enumerate(places) if place is None), None)
+        if lost is not None:
+            future.set_exception(SnapshotError(f"page {lost} was dropped"))
+            return future
+        tokens = [table.valid_in(index) for index in range(len(places))]
+        there = [place for place in places if place is not None]
+        # A page that may still be written is copied now; the others are held.
+        found = [self._still(place, count) for place, count in zip(there, tokens, strict=True)]
+        held = {page: place for page, place in zip(table.pages, found, strict=True) if isinstance(place, Frame)}
+        for place in held.values():
+            self._traffic.hold(place)
+
+        def work() -> None:
+            try:
+                future.set_result(self.storage.digest(found, tokens))
+            except SnapshotError as error:
+                future.set_exception(error)
+
+        self._looks.append(_Look(self._copier.start(Lane.LOOK, work), held))
+        self.settle()
+        return future
+
+    def digests(self, table: PageTable) -> tuple[str, ...]:
+        """Return what `look` finds, once it has found it."""
+        return self.look(table).result()
+
+    def _still(self, place: Place, tokens: int) -> Place | Tensor:
+        is_growing = tokens < self.page_tokens and isinstance(place, Frame) and place.tier is Tier.DEVICE
+        return self.storage.snapshot(place) if is_growing and isinstance(place, Frame) else place
+
+    def _take_landed(self) -> None:
+        for landed in self._traffic.collect():
+            self._land(landed)
+
+    def _land(self, landed: Landed) -> None:
+        """Let a copy count that is still wanted."""
+        page, to = landed.page, landed.transfer.to
+        if page.coming.get(to) is not landed.transfer:
+            self._traffic.give_back(landed.target)
+            return
+        del page.coming[to]
+        if landed.fault is None:
+            self._attach(page, landed.target)
+        else:
+            self._traffic.give_back(landed.target)
+            self._fail(page, to, landed.fault)
+        self._let_go([page])
+
+    def _attach(self, page: Page, target: Place) -> None:
+        if isinstance(target, DiskSlot):
+            page.disk = target
+            if not page.users:
+                self._forget_host(page)
+        elif target.tier is Tier.HOST:
+            page.host = target.number
+        else:
+            page.frame = target.number
+        if page.frame is not None and page.host is not None:
+            self._mirrored[page] = None
+
+    def _fail(self, page: Page, to: Tier, fault: Exception) -> None:
+        if to is Tier.DEVICE:
+            self._forget_lower(page)
+            self._faults[page] = str(fault)
+        elif not page.users and not page.has_copy and self._make_host_room(1, [page]):
+            self._copy_to_host([page])
+
+    def _arrive(self) -> None:
+        """Let the tables be resident whose pages are all there; cut off what cannot be had."""
+        for table, arrival in [*self._arrivals.items()]:
+            if any(Tier.DEVICE in page.coming for page in table.pages):
+                continue
+            lost = next((index for index, page in enumerate(table.pages) if page.frame is None), None)
+            if lost is not None:
+                arrival.fault = self._faults.get(table.pages[lost], "a page was dropped")
+                self.truncate(table, lost * self.page_tokens)
+            del self._arrivals[table]
+            table.resident, table.arriving = True, False
+            copied = arrival.copied
+            arrival.moved = Moved(arrival.origin, arrival.pages, copied, copied * self.page_bytes, arrival.fault)
+        self._faults.clear()
+
     # --- copy on write -------------------------------------------------------------------------------------
 
     def _make_writable(self, table: PageTable) -> None:
         page = table.pages[-1]
         if page.refs == 1:
-            self._forget_lower(page)  # its bytes are about to differ from the copy
+            self._forget_lower(page)  # its bytes are about to differ from the copies
+            for look in self._looks:
+                if page in look.held:
+                    look.future.exception()  # a full page, cut into while its digest is computed
             return
         assert page.frame is not None
         copy = Page(refs=1, users=1, frame=self.device.take())
-        self.pool[copy.frame].copy_(self.pool[page.frame])
+        assert copy.frame is not None
+        self.storage.duplicate(Frame(Tier.DEVICE, page.frame), Frame(Tier.DEVICE, copy.frame))
         self._copies += 1
         table.pages[-1] = copy
         self._unuse([page])
@@ -182,35 +385,42 @@ class Memory:
         self.release(table)
         return Moved(Tier.DROPPED, pages, 0, 0)
 
+    def _write_through(self, pages: Sequence[Page]) -> None:
+        fresh = [page for page in pages if page.host is None and Tier.HOST not in page.coming][: self.host.num_free]
+        if fresh and self._writes_through(self.host.num_free / self.host.num_frames):
+            self._traffic.start(Tier.HOST, fresh)
+            self._take_landed()
+
     def _save(self, pages: Sequence[Page], tier: Tier) -> int:
-        """Make sure that a lower tier holds `pages`, as far as any has room; return how many were copied.
+        """See to it that a lower tier gets `pages`, as far as any has room; return how many are copied for it.
 
         Host if there is room, else disk, else they will be lost when their frames go. An order for the disk falls
         back to the host when the disk cannot take them.
         """
         if tier is Tier.DISK:
-            written = self._save_to_disk([page for page in pages if page.disk is None])
-            if all(page.disk is not None for page in pages):
-                self._forget_host_copies(pages)
-                return written
-        missing = [page for page in pages if not page.has_copy and not page.is_lost]
+            absent = [page for page in pages if page.disk is None and Tier.DISK not in page.coming and not page.is_lost]
+            if self._write_to_disk(absent):
+                for page in pages:
+                    if page.disk is not None:
+                        self._forget_host(page)
+                return len(absent)
+        missing = [page for page in pages if not (page.has_copy or page.is_being_saved or page.is_lost)]
         if self._make_host_room(len(missing), sparing=pages):
-            for page in missing:
-                self._copy_to_host(page)
+            self._copy_to_host(missing)
             return len(missing)
-        return self._save_to_disk(missing)
+        return len(missing) if self._write_to_disk(missing) else 0
 
-    def _save_to_disk(self, pages: Sequence[Page]) -> int:
-        present = [page for page in pages if not page.is_lost]
-        if not present or self.disk is None or not self.disk.has_room(len(present)):
-            return 0
-        try:
-            slots = self.disk.write([self._bytes(page) for page in present])
-        except OSError:
-            return 0  # a full disk means the next slower tier: drop
-        for page, slot in zip(present, slots, strict=True):
-            page.disk = slot
-        return len(present)
+    def _write_to_disk(self, pages: Sequence[Page]) -> bool:
+        if self.disk is None or not self.disk.has_room(len(pages)):
+            return False
+        self._traffic.start(Tier.DISK, pages)
+        self._take_landed()
+        return True
+
+    def _copy_to_host(self, pages: Sequence[Page]) -> None:
+        """Copy pages from the device, few of them at once: their frames are wanted now."""
+        self._traffic.start(Tier.HOST, pages, at_once=len(pages) <= _AT_ONCE_PAGES)
+        self._take_landed()
 
     def _make_host_room(self, count: int, sparing: Iterable[Page]) -> bool:
         """Free host frames that only mirror pages on the device; whether `count` are free then."""
@@ -221,20 +431,20 @@ class Memory:
             self._forget_host(page)
         return self.host.num_free >= count
 
-    def _leave(self, pages: Sequence[Page]) -> None:
-        """Count one user less; pages without users lose their frame."""
+    def _unuse(self, pages: Sequence[Page]) -> None:
+        """Count one user less; pages that suspended tables still refer to are saved."""
         for page in pages:
             page.users -= 1
-        self._give_back_unused(pages)
+        self._save([page for page in pages if not page.users and page.refs > 1], Tier.HOST)
+        self._let_go(pages)
 
-    def _unuse(self, pages: Sequence[Page]) -> None:
-        """Like `_leave`, but pages that suspended tables still refer to are saved first."""
-        self._save([page for page in pages if page.users == 1 and page.refs > 1], Tier.HOST)
-        self._leave(pages)
-
-    def _give_back_unused(self, pages: Iterable[Page]) -> None:
+    def _let_go(self, pages: Iterable[Page]) -> None:
+        """Free the frames of pages without users, as soon as they are not the only place of bytes still wanted."""
         for page in pages:
-            if not page.users and page.frame is not None:
+            if page.users:
+                continue
+            page.coming.pop(Tier.DEVICE, None)
+            if page.frame is not None and (page.has_copy or not page.is_being_saved):
                 self.device.give_back(page.frame)
                 page.frame = None
                 self._mirrored.pop(page, None)
@@ -243,8 +453,8 @@ class Memory:
         for page in pages:
             page.refs -= 1
             if not page.refs:
-                assert page.frame is None
                 self._forget_lower(page)
+                self._let_go([page])
 
     def _cut_lost(self, table: PageTable) -> None:
         """Cut a suspended table at its first lost page; an empty one counts as resident."""
@@ -254,62 +464,33 @@ class Memory:
         if not table.pages:
             table.resident = True
 
-    # --- copies --------------------------------------------------------------------------------------------
-
-    def _copy_to_host(self, page: Page) -> None:
-        page.host = self.host.take()
-        self._host_pool[page.host].copy_(self.pool[page.frame])
-
-    def _fetch(self, page: Page) -> int:
-        """Give a page its device frame; return 1 if it was copied. Raises SnapshotError, changing nothing."""
-        if page.frame is not None:
-            return 0
-        if page.host is not None:
-            page.frame = self.device.take()
-            self.pool[page.frame].copy_(self._host_pool[page.host])
-            self._mirrored[page] = None
-            return 1
-        data = self._bytes(page)
-        page.frame = self.device.take()
-        self.pool[page.frame].copy_(self._tensor(data))
-        return 1
+    # --- lower copies --------------------------------------------------------------------------------------
 
     def _forget_lower(self, page: Page) -> None:
-        if page.host is not None:
-            self._forget_host(page)
+        """Give up the copies on lower tiers, those under way too."""
+        self._forget_host(page)
+        page.coming.pop(Tier.DISK, None)
         if page.disk is not None and self.disk is not None:
             self.disk.forget(page.disk)
             page.disk = None
 
-    def _forget_host_copies(self, pages: Iterable[Page]) -> None:
-        for page in pages:
-            if page.host is not None:
-                self._forget_host(page)
-
     def _forget_host(self, page: Page) -> None:
-        assert page.host is not None
-        self.host.give_back(page.host)
-        page.host = None
-        self._mirrored.pop(page, None)
-
-    def _resting_place(self, page: Page) -> Tensor:
-        if page.frame is not None:
-            return self.pool[page.frame]
+        page.coming.pop(Tier.HOST, None)
         if page.host is not None:
-            return self._host_pool[page.host]
-        if page.disk is None or self.disk is None:
-            raise SnapshotError("the page was dropped")
-        return self._tensor(self.disk.read(page.disk))
-
-    def _bytes(self, page: Page) -> bytes:
-        return _raw(self._resting_place(page))
-
-    def _valid_bytes(self, page: Page, tokens: int) -> bytes:
-        return _raw(self._resting_place(page)[:, :, :, :tokens])
-
-    def _tensor(self, data: bytes) -> Tensor:
-        return torch.frombuffer(bytearray(data), dtype=self.pool.dtype).view(self.pool.shape[1:])
+            self.host.give_back(page.host)
+            page.host = None
+            self._mirrored.pop(page, None)
 
 
-def _raw(tensor: Tensor) -> bytes:
-    return bytes(tensor.contiguous().cpu().view(torch.uint8).numpy().data)
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """Digests under way."""
+
+    future: Future[None]
+    held: Mapping[Page, Frame]
+    """Pages that are read where they lie."""
+
+
+def _destination(table: PageTable) -> Tier:
+    """Return the tier that a suspended table is on, or will be when what is under way has ended."""
+    return Tier.DISK if any(Tier.DISK in page.coming for page in table.pages) else table.tier

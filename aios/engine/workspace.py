@@ -6,23 +6,60 @@ Invariants: the planner knows exactly the scheduled contexts; a held context is 
 """
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+import msgspec
 
 from aios.abi.chat import Finish
-from aios.abi.core import AnyMessage, ContextPages, Described, Finished, Switched
-from aios.abi.sched import Call, Load, Planner
+from aios.abi.core import AnyMessage, ContextPages, Described, Finished, Refused, Switched
+from aios.abi.sched import Call, Load, Planner, Retention
 from aios.engine.context import Context, Turn
+from aios.engine.disk import SnapshotError
 from aios.engine.pages import OutOfFrames, Tier
-from aios.engine.tiers import Memory, Moved
+from aios.engine.tiers import Arrival, Memory, Moved
 from aios.ids import ContextId
 
 
-class Workspace:
-    """All contexts of one engine."""
+@dataclass(frozen=True, slots=True)
+class _Return:
+    """A context on its way back to the device."""
 
-    def __init__(self, memory: Memory, planner: Planner, clock: Callable[[], float]) -> None:
+    arrival: Arrival
+    reason: str
+    began_s: float
+
+
+@dataclass(slots=True)
+class _Answer:
+    """An order to be answered when the context's pages are where they should be and their digests are known."""
+
+    context: Context
+    ticket: int
+    seconds: float
+    told: Described | None = None
+    look: Future[tuple[str, ...]] | None = None
+    is_last_try: bool = False
+
+
+class Workspace:
+    """All contexts of one engine. `may_drop`: pages may be given up although there is room for them elsewhere."""
+
+    def __init__(
+        self,
+        memory: Memory,
+        planner: Planner,
+        clock: Callable[[], float],
+        retention: Retention,
+        *,
+        may_drop: bool = True,
+    ) -> None:
         self.memory, self.planner, self.clock = memory, planner, clock
+        self._retention, self._may_drop = retention, may_drop
         self.contexts: dict[ContextId, Context] = {}
         self.num_switches = self.num_swapped = 0
+        self._returns: dict[ContextId, _Return] = {}
+        self._answers: list[_Answer] = []
         self._outbox: list[AnyMessage] = []
 
     # --- saying --------------------------------------------------------------------------------------------
@@ -37,19 +74,57 @@ class Workspace:
         return messages
 
     def describe(self, context: Context, ticket: int, seconds: float = 0.0) -> None:
-        """Answer an order with the context as it is now; digests are computed from the bytes where they lie."""
+        """Answer an order with the context as it is when its pages rest; digests are those of the bytes there."""
+        self._answers.append(_Answer(context, ticket, seconds))
+        self._answer()
+
+    def settle(self) -> None:
+        """Take in the copies and digests that have ended, and say what follows."""
+        self.memory.settle()
+        self._report_returns()
+        self._answer()
+
+    def _answer(self) -> None:
+        self._answers = [answer for answer in self._answers if not self._is_answered(answer)]
+
+    def _is_answered(self, answer: _Answer) -> bool:
+        """Begin to look at the pages, or say what was found."""
+        if answer.look is None:
+            table = answer.context.table
+            if any(Tier.DISK in page.coming for page in table.pages):
+                return False
+            answer.told, answer.look = self._description(answer), self.memory.look(table)
+        if not answer.look.done():
+            return False
+        assert answer.told is not None
+        try:
+            self.say(msgspec.structs.replace(answer.told, digests=answer.look.result()))
+        except SnapshotError as error:
+            return self._has_given_up(answer, error)
+        return True
+
+    def _has_given_up(self, answer: _Answer, error: SnapshotError) -> bool:
+        """Look again, once: the page may have been moved meanwhile."""
+        if not answer.is_last_try:
+            answer.look, answer.is_last_try = None, True
+            return self._is_answered(answer)
+        context = answer.context
         self.say(
-            Described(
-                context=context.id,
-                epoch=context.epoch,
-                ticket=ticket,
-                tier=Tier.DROPPED if context.outstanding and not context.table.pages else context.table.tier,
-                tokens=context.table.tokens,
-                pages=len(context.table.pages),
-                shared_pages=context.table.num_shared,
-                digests=self.memory.digests(context.table),
-                seconds=seconds,
-            )
+            Refused(context=context.id, epoch=context.epoch, ticket=answer.ticket, code="E-SNAPSHOT", reason=str(error))
+        )
+        return True
+
+    def _description(self, answer: _Answer) -> Described:
+        context = answer.context
+        return Described(
+            context=context.id,
+            epoch=context.epoch,
+            ticket=answer.ticket,
+            tier=Tier.DROPPED if context.outstanding and not context.table.pages else context.table.tier,
+            tokens=context.table.tokens,
+            pages=len(context.table.pages),
+            shared_pages=context.table.num_shared,
+            seconds=answer.seconds,
         )
 
     # --- turns ---------------------------------------------------------------------------------------------
@@ -102,6 +177,7 @@ class Workspace:
 
     def forget(self, context: Context) -> None:
         """Give up a context and its pages."""
+        self._returns.pop(context.id, None)
         self.memory.release(context.table)
         del self.contexts[context.id]
 
@@ -118,8 +194,15 @@ class Workspace:
 
     # --- switches ------------------------------------------------------------------------------------------
 
+    def evict(self, context: Context, reason: str) -> float:
+        """Take a context off the device, to wherever that costs least."""
+        footprint, room = self.memory.footprint(context.table), self.memory.room(may_drop=self._may_drop)
+        refuge = self._retention.refuge(footprint, room, self.memory.gauges.rates)
+        return self.switch_out(context, Tier(refuge), reason)
+
     def switch_out(self, context: Context, tier: Tier, reason: str, ticket: int = 0) -> float:
         """Take a context off the device; return the seconds that it took. `ticket`: of the order that asked."""
+        self._returns.pop(context.id, None)
         before, began = context.table.tier, self.clock()
         moved = self.memory.suspend(context.table, tier)
         seconds = self.clock() - began
@@ -128,22 +211,36 @@ class Workspace:
             self._switched(context, "out", moved, reason, seconds, ticket=ticket)
         return seconds
 
-    def switch_in(self, context: Context, reason: str) -> float | None:
-        """Bring a context back; None if there are not enough frames, else the seconds that it took.
+    def switch_in(self, context: Context, reason: str) -> bool:
+        """Bring a context back; whether it is there. If not, there are too few frames, or its pages are on their way.
 
-        A Resume that waited for this is answered here: nothing has been computed since, the digests are those of then.
+        A Resume that waited for this is answered when they have come: the digests are those of then.
         """
         if context.table.resident:
-            return 0.0
-        began = self.clock()
-        try:
-            moved = self.memory.resume(context.table)
-        except OutOfFrames:
-            return None
-        seconds = self.clock() - began
-        self._switched(context, "in", moved, "order" if context.resuming else reason, seconds, ticket=context.resuming)
-        self.answer_resume(context, seconds)
-        return seconds
+            return True
+        if context.id not in self._returns:
+            began = self.clock()
+            try:
+                arrival = self.memory.fetch(context.table)
+            except OutOfFrames:
+                return False
+            self._returns[context.id] = _Return(arrival, "order" if context.resuming else reason, began)
+        self._report_returns()
+        return context.table.resident
+
+    def _report_returns(self) -> None:
+        """Say which contexts have come back since the last time."""
+        for name, back in [*self._returns.items()]:
+            moved = back.arrival.moved
+            if moved is None:
+                continue
+            del self._returns[name]
+            context, seconds = self.contexts[name], self.clock() - back.began_s
+            reason = f"{back.reason}; computed again from token {context.table.tokens}: {moved.fault}"
+            self._switched(
+                context, "in", moved, reason if moved.fault else back.reason, seconds, ticket=context.resuming
+            )
+            self.answer_resume(context, seconds)
 
     def answer_resume(self, context: Context, seconds: float = 0.0) -> None:
         """Answer the Resume that the context waits for, if there is one."""
@@ -152,17 +249,22 @@ class Workspace:
             self.describe(context, ticket, seconds)
 
     def idle(self) -> list[Context]:
-        """Contexts that hold frames and have nothing to do, the longest idle first."""
+        """Contexts that hold frames and have nothing to do, the greatest waste of memory first."""
         idle = [c for c in self.contexts.values() if c.turn is None and c.table.resident and c.table.pages]
-        return sorted(idle, key=lambda context: context.used_s)
+        now, room, rates = self.clock(), self.memory.room(may_drop=self._may_drop), self.memory.gauges.rates
+
+        def waste(context: Context) -> float:
+            return self._retention.waste(self.memory.footprint(context.table, now - context.used_s), room, rates)
+
+        return sorted(idle, key=waste, reverse=True)
 
     def reclaim(self, frames: int) -> None:
         """Make `frames` frames free, as far as contexts with nothing to do hold them."""
-        if self.memory.device.num_free >= frames:
+        if self.memory.num_available >= frames:
             return
         for context in self.idle():
-            self.switch_out(context, Tier.HOST, "idle")
-            if self.memory.device.num_free >= frames:
+            self.evict(context, "idle")
+            if self.memory.num_available >= frames:
                 return
 
     def pages(self) -> tuple[ContextPages, ...]:

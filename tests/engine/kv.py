@@ -17,7 +17,7 @@ def small_memory(
 ) -> Memory:
     """Return a memory with pages of 4 tokens, 2 layers and 1 head of 2."""
     pool = torch.zeros((pages, 2, 2, 1, PAGE_TOKENS, 2))
-    tier = DiskTier(disk, fingerprint="test", page_bytes=pool[0].numel() * 4, capacity=disk_pages) if disk else None
+    tier = DiskTier(disk, fingerprint={"model": "test"}, page_bytes=pool[0].numel() * 4, capacity=disk_pages) if disk else None
     return Memory(pool, host_pages=host_pages, disk=tier)
 
 

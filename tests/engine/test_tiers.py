@@ -124,29 +124,46 @@ def test_a_damaged_page_is_noticed_and_the_context_cut_before_it(tmp_path: Path)
     assert (memory.device.num_free, memory.host.num_free, list(tmp_path.glob("*.kv"))) == (8, 8, [])
 
 
-def test_a_page_of_another_model_is_refused(tmp_path: Path) -> None:
-    writer = DiskTier(tmp_path, fingerprint="model A", page_bytes=4)
-    (slot,) = writer.write([b"abcd"])
+FINGERPRINT = {"model": "A", "tokenizer": "A", "kv": "float32", "compute": "int4", "device": "avx2", "page": "16"}
+
+
+@pytest.mark.parametrize("part", FINGERPRINT)
+def test_a_page_written_under_another_fingerprint_is_refused_by_name(part: str, tmp_path: Path) -> None:
+    (slot,) = (writer := DiskTier(tmp_path, fingerprint=FINGERPRINT, page_bytes=4)).reserve(1)
+    writer.store([slot], [b"abcd"])
     data = slot.path.read_bytes()
-    reader = DiskTier(tmp_path, fingerprint="model B", page_bytes=4)
+    reader = DiskTier(tmp_path, fingerprint=FINGERPRINT | {part: "other"}, page_bytes=4)
     slot.path.write_bytes(data)
-    with pytest.raises(SnapshotError, match=r"written by model A .* this engine is model B"):
-        reader.read(slot)
+    (refused,) = reader.read([slot])
+    assert isinstance(refused, SnapshotError)
+    assert str(refused).endswith(f"was written by another model or machine: {part} {FINGERPRINT[part]}, not other")
+
+
+def test_a_page_of_another_size_is_refused(tmp_path: Path) -> None:
+    (slot,) = (writer := DiskTier(tmp_path, fingerprint=FINGERPRINT, page_bytes=4)).reserve(1)
+    writer.store([slot], [b"abcd"])
+    data = slot.path.read_bytes()
+    reader = DiskTier(tmp_path, fingerprint=FINGERPRINT, page_bytes=2)
+    slot.path.write_bytes(data)
+    (refused,) = reader.read([slot])
+    assert "page_bytes 4, not 2" in str(refused)
 
 
 def test_files_of_an_earlier_process_are_removed_at_start(tmp_path: Path) -> None:
-    (slot,) = DiskTier(tmp_path, fingerprint="x", page_bytes=4).write([b"abcd"])
+    (slot,) = (disk := DiskTier(tmp_path, fingerprint={"model": "x"}, page_bytes=4)).reserve(1)
+    disk.store([slot], [b"abcd"])
     (tmp_path / "00000002.part").write_bytes(b"half")
-    DiskTier(tmp_path, fingerprint="x", page_bytes=4)
+    DiskTier(tmp_path, fingerprint={"model": "x"}, page_bytes=4)
     assert not slot.path.exists()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_goes_with_its_last_page(tmp_path: Path) -> None:
-    disk = DiskTier(tmp_path, fingerprint="x", page_bytes=4)
-    first, second = disk.write([b"abcd", b"efgh"])
+    disk = DiskTier(tmp_path, fingerprint={"model": "x"}, page_bytes=4)
+    first, second = slots = disk.reserve(2)
+    disk.store(slots, [b"abcd", b"efgh"])
     disk.forget(first)
-    assert disk.read(second) == b"efgh"
+    assert [*disk.read([second])] == [b"efgh"]
     disk.forget(second)
     assert list(tmp_path.iterdir()) == []
 

@@ -24,7 +24,7 @@ from aios.engine.disk import DiskTier
 from aios.engine.engine import Engine
 from aios.engine.tiers import Memory
 from aios.ids import ContextId
-from aios.sched import make_planner
+from aios.sched import make_planner, make_retention
 
 Kind = TypeVar("Kind")
 EOS = 256
@@ -159,12 +159,13 @@ def tiny_engine(
 ) -> Engine:
     """Return an engine with a tiny model; pages have 4 tokens."""
     pool = torch.zeros((pages, CONFIG.layers, 2, CONFIG.kv_heads, PAGE_TOKENS, CONFIG.head_dim), dtype=torch.float64)
-    tier = DiskTier(disk, fingerprint="tiny", page_bytes=pool[0].numel() * 8) if disk else None
+    tier = DiskTier(disk, fingerprint={"model": "tiny"}, page_bytes=pool[0].numel() * 8) if disk else None
     return Engine(
         model or TinyModel(),
         ByteLexicon(),
         Memory(pool, host_pages=host_pages, disk=tier),
         planner or make_planner(policy, quantum_tokens=quantum),
+        retention=make_retention("least-cost"),
         limits=Limits(max_context=CONFIG.max_context, vocab=CONFIG.vocab, step_tokens=step_tokens, max_rows=8),
         prompt=render,
         clock=clock or Ticks(),
