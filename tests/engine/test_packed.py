@@ -85,3 +85,14 @@ def test_four_bit_products_run_on_packed_weights(model: Path) -> None:
     pool = pool_for(loaded.config, 1, torch.float32)
     single = torch.cat([loaded.model.forward(batch_of(([i], at, [0])), pool) for at, i in enumerate(tokens)])
     assert torch.nn.functional.cosine_similarity(chunk, single).min() > 0.995
+
+
+@pytest.mark.parametrize("place", [0.02, 0.3, 0.6, 0.999])
+@pytest.mark.parametrize("bit", [0, 6])
+def test_a_flipped_bit_is_noticed(model: Path, place: float, bit: int) -> None:
+    first = logits(model)
+    damaged = bytearray(packed_path(model).read_bytes())
+    damaged[int(place * len(damaged))] ^= 1 << bit
+    packed_path(model).write_bytes(damaged)
+    assert torch.equal(logits(model), first)
+    assert packed_path(model).read_bytes() != damaged, "it was made again"
