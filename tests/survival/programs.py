@@ -24,7 +24,10 @@ from aios.kernel.store import JournalReader
 
 REPOSITORY = Path(__file__).parents[2]
 AIOS = (sys.executable, "-c", "from aios.cli.main import main; main()")
-PATIENCE_S = 90.0
+PATIENCE_S = 240.0
+"""How long nothing may happen, on a machine that has much else to do."""
+GOODBYE_S = 30.0
+"""How long a process may take to end that has nothing more to do."""
 _LOOK_S = 0.02
 
 Wanted = Callable[[AnyFact], bool]
@@ -100,11 +103,11 @@ class Program:
         return next(child for child in children if "aios.boot.engine_host" in child.cmdline())
 
     def kill(self) -> None:
-        """End it with SIGKILL; its engine host must be gone within a second."""
+        """End it with SIGKILL; its engine host ends by itself."""
         host = self.engine_host()
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
-        assert is_gone(host, 1.0), "the engine host outlived its kernel by more than a second"
+        assert is_gone(host), "the engine host outlives its kernel"
 
     def send(self, number: signal.Signals) -> None:
         """Send it a signal."""
@@ -133,9 +136,9 @@ class Program:
         return [json.loads(line) for line in self.output.read_text().splitlines() if line.startswith(("{", "["))]
 
 
-def is_gone(process: psutil.Process, within_s: float) -> bool:
-    """Whether a process ends in time; one that only waits for its parent to take notice has ended."""
-    end_s = time.monotonic() + within_s
+def is_gone(process: psutil.Process) -> bool:
+    """Whether a process ends soon; one that only waits for its parent to take notice has ended."""
+    end_s = time.monotonic() + GOODBYE_S
     while time.monotonic() < end_s:
         try:
             if process.status() == psutil.STATUS_ZOMBIE:

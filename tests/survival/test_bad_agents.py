@@ -6,7 +6,7 @@ import pytest
 
 from tests.survival.programs import Home
 
-pytestmark = pytest.mark.model
+pytestmark = [pytest.mark.model, pytest.mark.timeout(600)]
 
 SCRIPTS = Path(__file__).parent / "scripts"
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from aios.kernel.records import AnyFact, MemSet, TokensAppended
+from aios.kernel.records import AnyFact, MemSet, ToolIntent
 from tests.survival.programs import Home, Journal
 
-pytestmark = pytest.mark.model
+pytestmark = [pytest.mark.model, pytest.mark.timeout(600)]
 
 SCRIPTS = Path(__file__).parent / "scripts"
-LETTERS, FILLER = SCRIPTS / "letters.py", SCRIPTS / "filler.py"
+LETTERS, PAY, FILLER = SCRIPTS / "letters.py", SCRIPTS / "pay.py", SCRIPTS / "filler.py"
 
 
 def test_a_rule_file_with_an_error_shows_line_and_caret(home: Home) -> None:
@@ -38,14 +38,16 @@ def test_a_missing_model_says_what_to_type(home: Home) -> None:
     assert "Traceback" not in ended.stderr
 
 
-def is_writing(fact: AnyFact) -> bool:
-    return isinstance(fact, TokensAppended)
+def is_paying(fact: AnyFact) -> bool:
+    return isinstance(fact, ToolIntent)
 
 
 def test_a_second_kernel_on_the_same_store_names_the_first(home: Home) -> None:
-    with home.running(LETTERS, name="mine") as first:
-        first.wait_for(is_writing)
+    leave = home.folder / "leave"
+    with home.running(PAY, str(leave), name="mine") as first:
+        first.wait_for(is_paying)
         second = home.aios("run", str(LETTERS), "--name", "mine")
+        leave.touch()
         assert first.end() == 0, first.told()
     assert second.returncode == 75, second.stderr
     assert str(first.process.pid) in second.stderr

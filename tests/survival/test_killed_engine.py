@@ -8,7 +8,7 @@ from aios.abi.events import DECODER, CoreLost, CoreReady
 from aios.kernel.records import AnyFact, EventKept, TokensAppended
 from tests.survival.programs import Home, Program
 
-pytestmark = [pytest.mark.model, pytest.mark.slow]
+pytestmark = [pytest.mark.model, pytest.mark.slow, pytest.mark.timeout(600)]
 
 LETTERS = Path(__file__).parent / "scripts" / "letters.py"
 

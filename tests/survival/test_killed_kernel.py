@@ -19,7 +19,7 @@ from aios.kernel.records import (
 )
 from tests.survival.programs import REPOSITORY, Home, Program
 
-pytestmark = [pytest.mark.model, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.model, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 DESK = REPOSITORY / "examples" / "support_desk.py"
 NAME = "desk"
