@@ -52,6 +52,11 @@ class EngineSettings(BaseSettings):
     quantum_tokens: int = Field(default=32, ge=1)
     """Decode steps granted before another context may take the place (round robin)."""
     policy: Literal["fifo", "rr", "priority"] = "rr"
+    speculation: Literal["off", "ngram"] = "off"
+    """Guess tokens from what the context has shown before; a guess never changes a token, only the number of steps."""
+    jump_forward: Literal["off", "exact", "canonical"] = "exact"
+    """Take tokens that the grammar forces without a step of their own; `canonical` may spell the same text in other
+    tokens, and replies say so."""
 
 
 class Settings(EngineSettings):

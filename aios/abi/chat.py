@@ -59,6 +59,12 @@ class Usage(Model):
     decode_s: float = 0.0
     switches: int = 0
     """Times the context was preempted before it ended."""
+    drafted_tokens: int = 0
+    """Tokens that were guessed and computed beside the row (speculation)."""
+    accepted_tokens: int = 0
+    """Drafted tokens that the row's own choice confirmed."""
+    forced_tokens: int = 0
+    """Completion tokens that the grammar left no choice about, taken without logits (jump-forward)."""
 
 
 class TokenLogprob(Model):
@@ -84,3 +90,6 @@ class Generation(Model):
     """Trace version that the guard's mask used; the gate re-checks when it is older."""
     parsed: Any = None
     """The JSON value when an output schema was asked for."""
+    jump_forward: Literal["exact", "canonical"] | None = None
+    """How forced tokens were taken, if any were. `canonical`: the model's tokenizer chose among spellings of the same
+    text, so the tokens may differ from those that decoding one by one would have given."""

@@ -34,7 +34,8 @@ class Call:
 class Load:
     """One context's demand for the coming step, filled in by the engine each time it asks for a plan.
 
-    `prefill_tokens` > 0: prompt (or recompute) tokens outstanding; otherwise it decodes one token.
+    `prefill_tokens` > 0: prompt (or recompute) tokens outstanding; otherwise it decodes `decode_tokens`: one, or more
+    where tokens were taken without logits.
     `pages_held`: device pages now. `pages_away`: pages on a lower tier that must come back first.
     `page_room`: tokens that still fit into the last page.
     """
@@ -44,6 +45,7 @@ class Load:
     pages_held: int
     pages_away: int
     page_room: int
+    decode_tokens: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,14 @@ class Planner(Protocol):
 
     def plan(self, loads: dict[ContextId, Load], budget: Budget) -> Plan:
         """Choose for one step among the contexts in `loads` (all that arrived and did not leave)."""
+        ...
+
+    def repeat(self, budget: Budget) -> Plan | None:
+        """Return the last plan if it is right again, provided that each of its grants decodes one token in place.
+
+        In place: one token is outstanding, there is room for it in the last page, and no page is away. The caller
+        sees to that; otherwise, and for None, it asks `plan`. Costs next to nothing.
+        """
         ...
 
 

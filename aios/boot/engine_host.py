@@ -35,6 +35,7 @@ from aios.engine.disk import DiskTier
 from aios.engine.engine import Engine
 from aios.engine.host import Wire, die, serve
 from aios.engine.loader import LoadedModel, load_model
+from aios.engine.shortcuts import Shortcuts
 from aios.engine.tiers import Memory
 from aios.errors import AiosError
 from aios.formats.prompts import to_plain_messages
@@ -112,6 +113,7 @@ def make_engine(
         prompt=prompter(loaded),
         clock=time.monotonic,
         mask_factory=CallMasks(loaded.tokenizer.token_bytes, loaded.tokenizer.special_ids),
+        shortcuts=Shortcuts(speculation=settings.speculation, jump_forward=settings.jump_forward),
         on_ready=on_ready,
     )
 

@@ -1,10 +1,9 @@
-"""From logits to tokens for the rows of one step: penalties, grammar, guard, sampler, in this order.
+"""From logits to a token for one row: penalties, grammar, guard, sampler, in this order.
 
 Owns the composition and the count of masked favourites; changes no context. The *favourite* of a row is the token
 that would be taken without any mask; if the guard alone forbids it, that is reported with the rule.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor
@@ -32,7 +31,6 @@ class _Row(NamedTuple):
     logits: Tensor
     favourite: int
     restriction: Restriction | MaskFault | None
-    logprobs: sampler.Logprobs | None
 
     @property
     def is_dead_end(self) -> bool:
@@ -49,18 +47,21 @@ class Chooser:
         self.num_masked = 0
         """Favourites that the guard alone forbade."""
 
-    def choose(self, contexts: Sequence[Context], logits: Tensor) -> list[Choice]:
-        """Choose for contexts at the end of their tokens; `logits`, [contexts, vocab], are spent."""
-        turns = [_turn(context) for context in contexts]
-        logprobs = [_logprobs(turn, row) for turn, row in zip(turns, logits.unbind(), strict=True)]
-        for context, turn, row in zip(contexts, turns, logits.unbind(), strict=True):
-            if turn.sampling.repetition_penalty != 1:
-                sampler.penalise(row, set(context.tokens), turn.sampling.repetition_penalty)
-        favourites: list[int] = logits.argmax(dim=-1).tolist()
-        return [
-            self._choice(_Row(turn, row, favourite, self._restrict(turn, favourite), found))
-            for turn, row, favourite, found in zip(turns, logits.unbind(), favourites, logprobs, strict=True)
-        ]
+    def choose(self, context: Context, turn: Turn, logits: Tensor, favourite: int) -> Choice:
+        """Choose the token after the last one of `context`; `logits`, [vocab], with their best token, are spent."""
+        sampling = turn.sampling
+        found = sampler.logprobs(logits, sampling.logprobs) if sampling.logprobs else None
+        if sampling.repetition_penalty != 1:
+            sampler.penalise(logits, set(context.tokens), sampling.repetition_penalty)
+            (favourite,) = sampler.favourites(logits[None])
+        row = _Row(turn, logits, favourite, self._restrict(turn, favourite))
+        token = None if row.is_dead_end else _pick(row)
+        masked = self._masked(row, token)
+        if token is None or found is None:
+            return Choice(token, masked)
+        return Choice(
+            token, masked, TokenLogprob(token=token, text=self.text(token), logprob=found.of(token), top=found.top)
+        )
 
     def text(self, token: int) -> str:
         """Return a token as people read it."""
@@ -68,19 +69,12 @@ class Chooser:
 
     def _restrict(self, turn: Turn, favourite: int) -> Restriction | MaskFault | None:
         assert not isinstance(turn.grammar, PendingGrammar)
+        if turn.grammar is None and turn.mask is None:
+            return None
         try:
             return masks.restrict(turn.grammar, turn.mask, vocab=self._lexicon.vocab_size, favourite=favourite)
         except MaskFault as fault:
             return fault
-
-    def _choice(self, row: _Row) -> Choice:
-        token = None if row.is_dead_end else _pick(row)
-        masked = self._masked(row, token)
-        if token is None or row.logprobs is None:
-            return Choice(token, masked)
-        found = row.logprobs
-        entry = TokenLogprob(token=token, text=self.text(token), logprob=found.of(token), top=found.top)
-        return Choice(token, masked, entry)
 
     def _masked(self, row: _Row, token: int | None) -> Masked | None:
         if not isinstance(row.restriction, Restriction) or row.restriction.blamed is None or row.turn.mask is None:
@@ -96,17 +90,15 @@ class Chooser:
 
 
 def _pick(row: _Row) -> int:
-    if isinstance(row.restriction, Restriction):
-        masks.forbid(row.logits, row.restriction.bits)
-    elif row.turn.sampling.temperature == 0:
-        return row.favourite
-    return sampler.choose(row.logits, sampler.Draw(row.turn.sampling, len(row.turn.generated)))
-
-
-def _logprobs(turn: Turn, logits: Tensor) -> sampler.Logprobs | None:
-    return sampler.logprobs(logits, turn.sampling.logprobs) if turn.sampling.logprobs else None
-
-
-def _turn(context: Context) -> Turn:
-    assert context.turn is not None
-    return context.turn
+    restriction, sampling = row.restriction, row.turn.sampling
+    if not isinstance(restriction, Restriction):
+        if sampling.temperature == 0:
+            return row.favourite
+    elif sampling.temperature == 0:
+        # the best of all tokens is the best of the allowed ones if it is allowed
+        return (
+            row.favourite if masks.allows(restriction.bits, row.favourite) else masks.best(row.logits, restriction.bits)
+        )
+    else:
+        masks.forbid(row.logits, restriction.bits)
+    return sampler.choose(row.logits, sampler.Draw(sampling, len(row.turn.generated)))

@@ -7,11 +7,12 @@ chosen. After a turn's first token exactly one token is outstanding, unless page
 
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from aios.abi.chat import Finish, Generation, Sampling, TokenLogprob, Usage
 from aios.abi.core import Submit
 from aios.abi.guard import CallMask
+from aios.engine.drafting import Drafter
 from aios.engine.grammar import Grammar, PendingGrammar
 from aios.engine.output import Output
 from aios.engine.pages import PageTable
@@ -33,6 +34,15 @@ class Turn:
     mask: CallMask | None = None
     generated: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
+    drafter: Drafter = field(default_factory=Drafter)
+    drafted: int = 0
+    accepted: int = 0
+    forced: int = 0
+    """Tokens that were taken without logits."""
+    jumped: Literal["exact", "canonical"] | None = None
+    """How they were."""
+    ahead: int = 0
+    """Of these, how many stand behind the last token that had logits and are not computed yet."""
     switches: int = 0
     started_s: float | None = None
     first_token_s: float | None = None
@@ -76,6 +86,9 @@ class Turn:
             prefill_s=max(0.0, first - started),
             decode_s=max(0.0, last - first),
             switches=self.switches,
+            drafted_tokens=self.drafted,
+            accepted_tokens=self.accepted,
+            forced_tokens=self.forced,
         )
 
     def result(self, finish: Finish, now: float) -> Generation:
@@ -89,6 +102,7 @@ class Turn:
             logprobs=tuple(self.logprobs),
             mask_version=self.mask.version if self.mask else None,
             parsed=self._parsed(finish),
+            jump_forward=self.jumped,
         )
 
     def _parsed(self, finish: Finish) -> Any:

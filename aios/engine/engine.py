@@ -1,4 +1,4 @@
-"""The step loop: plan, move pages, forward, mask, sample, report.
+"""The step loop: plan, move pages, forward, decode, report.
 
 Owns the order of these and the guarantee that something always runs: if a plan moves nothing, the engine makes room
 for the call that has waited longest, and in the worst case computes it anew from its tokens.
@@ -12,18 +12,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aios.abi.core import AnyMessage, AnyOrder, Refused, Statistics, Stepped, TokenRow
+from aios.abi.core import AnyMessage, AnyOrder, Refused, Statistics, Stepped
 from aios.abi.guard import MaskFactory
 from aios.abi.sched import Budget, Plan, Planner, Retention
-from aios.engine import masks
 from aios.engine.batch import Model
 from aios.engine.batching import Grant, assemble
-from aios.engine.choosing import Choice, Chooser
 from aios.engine.context import Context, Turn
+from aios.engine.decoding import Decoding
 from aios.engine.desk import Desk, Limits, Prompter
 from aios.engine.grammar import Grammar, GrammarError, Grammars, Lexicon, PendingGrammar
-from aios.engine.masks import MaskFault
 from aios.engine.pages import Tier
+from aios.engine.shortcuts import Shortcuts
 from aios.engine.tiers import Memory
 from aios.engine.workspace import Workspace
 from aios.ids import ContextId
@@ -57,13 +56,15 @@ class Engine:
         prompt: Prompter,
         clock: Callable[[], float],
         mask_factory: MaskFactory | None = None,
+        shortcuts: Shortcuts = Shortcuts(),  # noqa: B008 - immutable
         on_ready: Callable[[], None] = lambda: None,
     ) -> None:
         self.memory = memory
         self._model, self.lexicon, self._limits, self._clock = model, lexicon, limits, clock
         self._workspace = Workspace(memory, planner, clock, retention)
         self.grammars = Grammars(lexicon, on_ready=on_ready)
-        self._chooser = Chooser(lexicon)
+        self._shortcuts = shortcuts
+        self._decoding = Decoding(lexicon, jump_forward=shortcuts.jump_forward, clock=clock)
         self._meter = _Meter(since_s=clock())
         self._desk = Desk(
             self._workspace,
@@ -108,9 +109,11 @@ class Engine:
         self._move(plan)
         grants = self._reserve(plan) or self._await_copies(plan) or self._unblock()
         if grants:
+            self._add_drafts(grants)
             logits = self._forward(grants)
-            rows = self._sample(grants, logits)
-            self._report(grants, rows)
+            self._decode(grants, logits)
+            self._meter.steps += 1
+        self._report()
         self._measure(began, is_working=bool(grants))
         return bool(grants)
 
@@ -152,21 +155,33 @@ class Engine:
         finish = turn.finish(len(context.tokens), self.lexicon.eos_ids) if turn.generated else None
         if finish is not None:  # it was complete when the core or the kernel was lost
             self._workspace.end(context, finish)
+            return
+        self._workspace.planner.served(context.id, 0, self._decoding.jump(context))
+        self._report()
 
     def _plan(self) -> Plan:
+        plan = self._workspace.planner.repeat(self._budget())
+        if plan is not None and plan.grants and all(map(self._decodes_in_place, plan.grants)):
+            return plan
         scheduled = [context for context, _ in self._workspace.scheduled()]
         if not scheduled:
             return Plan()
         self._workspace.reclaim(min(self.memory.device.num_frames, sum(map(self._frames_wanted, scheduled))))
-        budget = Budget(
+        loads = {context.id: self._workspace.load(context) for context in scheduled}
+        return self._workspace.planner.plan(loads, self._budget())
+
+    def _budget(self) -> Budget:
+        return Budget(
             now_s=self._clock(),
             tokens=self._limits.step_tokens,
             rows=self._limits.max_rows,
             free_pages=self.memory.num_available,
             page_tokens=self.memory.page_tokens,
         )
-        loads = {context.id: self._workspace.load(context) for context in scheduled}
-        return self._workspace.planner.plan(loads, budget)
+
+    def _decodes_in_place(self, name: ContextId) -> bool:
+        context = self._workspace.contexts[name]
+        return context.outstanding == 1 and context.table.resident and context.table.room >= 1
 
     def _frames_wanted(self, context: Context) -> int:
         table = context.table
@@ -238,77 +253,58 @@ class Engine:
         running = [context for context, _ in self._workspace.scheduled() if context is not first]
         return [*(c for c in self._workspace.idle() if c is not first), *reversed(running)]
 
-    # --- forward and sample --------------------------------------------------------------------------------
+    # --- drafts --------------------------------------------------------------------------------------------
+
+    def _add_drafts(self, grants: Sequence[Grant]) -> None:
+        """Fill the step up with guesses, as far as they cost little: nobody loses a token or a page to them."""
+        if self._shortcuts.speculation == "off":
+            return
+        room = min(self._shortcuts.most_tokens, self._limits.step_tokens) - sum(grant.count for grant in grants)
+        for grant in grants:
+            if room > 0 and grant.samples:
+                grant.draft = self._draft(grant.context, _turn(grant.context), grant.count, room)
+                self.memory.extend(grant.context.table, grant.size)
+                room -= len(grant.draft)
+
+    def _draft(self, context: Context, turn: Turn, count: int, room: int) -> Sequence[int]:
+        """Guess what follows; all of it may be taken, and there are frames for it behind `count` tokens."""
+        most = min(room, turn.most_tokens - len(turn.generated) - 1, turn.capacity - len(context.tokens) - 1)
+        table = context.table
+        frames = len(table.pages) + self.memory.device.num_free
+        most = min(most, frames * table.page_tokens - table.tokens - count)
+        draft = turn.drafter.draft(context.tokens, most, self._shortcuts.token_cost)
+        return draft[: turn.grammar.fitting(draft)] if draft and isinstance(turn.grammar, Grammar) else draft
+
+    # --- forward and decode --------------------------------------------------------------------------------
 
     def _forward(self, grants: Sequence[Grant]) -> Tensor:
         now = self._clock()
         for grant in grants:
-            turn = grant.context.turn
-            if turn is not None and turn.started_s is None:
+            turn = _turn(grant.context)
+            if turn.started_s is None:
                 turn.started_s = now
         return self._model.forward(assemble(grants, self.memory), self.memory.pool)
 
-    def _sample(self, grants: Sequence[Grant], logits: Tensor) -> list[TokenRow]:
-        """Choose a token for every grant that reached one, and advance the contexts."""
-        sampling = [grant.context for grant in grants if grant.samples]
+    def _decode(self, grants: Sequence[Grant], logits: Tensor) -> None:
+        """Choose tokens; keep the KV of what was outstanding and of the drafts that were right, give back the rest."""
+        self._decoding.decode(grants, logits)
         for grant in grants:
-            self.memory.commit(grant.context.table, grant.count)
-        choices = self._chooser.choose(sampling, logits.float()) if sampling else []
-        for grant in grants:
-            self._workspace.planner.served(grant.context.id, grant.count, int(grant.context in sampling))
-        rows = [self._take(context, choice) for context, choice in zip(sampling, choices, strict=True)]
-        return [row for row in rows if row is not None]
-
-    def _take(self, context: Context, choice: Choice) -> TokenRow | None:
-        """Append the token to the context; end the turn where it ends. None if nothing was allowed."""
-        turn, token = _turn(context), choice.token
-        if token is None:
-            self._workspace.end(context, "no_compliant_call")
-            return None
-        now = self._clock()
-        turn.first_token_s, turn.last_token_s = turn.first_token_s or now, now
-        position = len(turn.generated)
-        turn.generated.append(token)
-        context.tokens.append(token)
-        if choice.logprob is not None:
-            turn.logprobs.append(choice.logprob)
-        is_end = token in self.lexicon.eos_ids
-        text = "" if is_end else turn.output.push(self.lexicon.token_bytes[token])
-        text += self._advance(context, turn, token)
-        return TokenRow(
-            context=context.id,
-            epoch=context.epoch,
-            position=position,
-            token=token,
-            text=text,
-            masked=choice.masked,
-            logprob=choice.logprob,
-        )
-
-    def _advance(self, context: Context, turn: Turn, token: int) -> str:
-        """Move grammar and mask over `token`; if the turn ends with it return the text held back."""
-        if isinstance(turn.grammar, Grammar):
-            turn.grammar.accept([token])
-        try:
-            if turn.mask is not None:
-                masks.accept(turn.mask, token)
-        except MaskFault:
-            self._workspace.end(context, "no_compliant_call")
-            return ""
-        finish = turn.finish(len(context.tokens), self.lexicon.eos_ids)
-        if finish is None:
-            return ""
-        text = turn.output.close()
-        self._workspace.end(context, finish)
-        return text
+            table, count = grant.context.table, grant.count + grant.accepted
+            self.memory.commit(table, count)
+            if count < grant.size:
+                self.memory.truncate(table, table.tokens)
+            self._workspace.planner.served(grant.context.id, count, grant.gained)
 
     # --- report --------------------------------------------------------------------------------------------
 
-    def _report(self, grants: Sequence[Grant], rows: Sequence[TokenRow]) -> None:
-        self._meter.steps += 1
-        self._meter.tokens += len(rows)
+    def _report(self) -> None:
+        """Say the tokens since the last report, then end the turns that ended with them."""
+        rows = self._decoding.take_rows()
         if rows:
+            self._meter.tokens += len(rows)
             self._workspace.say(Stepped(step=self._meter.steps, rows=tuple(rows)))
+        for context, finish in self._decoding.take_endings():
+            self._workspace.end(context, finish)
 
     def _measure(self, began: float, *, is_working: bool) -> None:
         """Say the statistics a few times a second while there is work, and once when it ends."""
@@ -339,7 +335,7 @@ class Engine:
             pages_disk=tiers.pages_disk,
             pages_swapped=workspace.num_swapped,
             switches=workspace.num_switches,
-            masked_argmax=self._chooser.num_masked,
+            masked_argmax=self._decoding.num_masked,
             step_ms=meter.step_s * 1000,
             contexts=workspace.pages(),
         )

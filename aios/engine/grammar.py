@@ -36,6 +36,7 @@ class Grammar:
 
     def __init__(self, matcher: LLMatcher, vocab: int) -> None:
         self._matcher, self._words = matcher, -(-vocab // 32)
+        self._bits: NDArray[np.uint32] | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -44,13 +45,27 @@ class Grammar:
 
     def bits(self) -> NDArray[np.uint32]:
         """Return a fresh bit mask of the tokens that may come next."""
-        words = np.zeros(self._words, dtype=np.uint32)
-        data = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint32)[: self._words]
-        words[: len(data)] = data
-        return words
+        return self.peek().copy()
+
+    def peek(self) -> NDArray[np.uint32]:
+        """Return the bit mask of the tokens that may come next; not to be changed."""
+        if self._bits is None:
+            self._bits = np.zeros(self._words, dtype=np.uint32)
+            data = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint32)[: self._words]
+            self._bits[: len(data)] = data
+        return self._bits
+
+    def forced(self) -> list[int]:
+        """Return the tokens of the text that must come next, as the model's tokenizer would write it; often none."""
+        return list(self._matcher.compute_ff_tokens())
+
+    def fitting(self, tokens: Sequence[int]) -> int:
+        """Return how many of `tokens` may come next, one after the other; moves nothing."""
+        return int(self._matcher.validate_tokens(list(tokens)))
 
     def accept(self, tokens: Sequence[int]) -> bool:
         """Move on; False if the grammar does not allow these tokens."""
+        self._bits = None
         return bool(self._matcher.consume_tokens(list(tokens)))
 
     def fork(self) -> "Grammar":

@@ -27,7 +27,10 @@ class MaskFault(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Restriction:
-    """What one row may take next. `blamed`: id of the rule that forbids the token it would have taken."""
+    """What one row may take next; `bits` are not to be changed.
+
+    `blamed`: id of the rule that forbids the token that the row would have taken.
+    """
 
     bits: Bits
     blamed: str | None = None
@@ -51,10 +54,37 @@ def allows(bits: Bits, token: int) -> bool:
     return bool(int(bits[token // 32]) >> (token % 32) & 1)
 
 
+def single(token: int, vocab: int) -> Bits:
+    """Return bits that allow one token."""
+    bits = np.zeros(-(-vocab // 32), dtype=np.uint32)
+    bits[token // 32] = np.uint32(1 << token % 32)
+    return bits
+
+
+def only(bits: Bits) -> int | None:
+    """Return the token that is set if it is the only one."""
+    (words,) = bits.nonzero()
+    if len(words) != 1:
+        return None
+    word = int(bits[words[0]])
+    return None if word & (word - 1) else int(words[0]) * 32 + word.bit_length() - 1
+
+
+def best(logits: Tensor, bits: Bits) -> int:
+    """Return the allowed token with the highest logit, [vocab]; the first of equals."""
+    (ids,) = _unpacked(bits, len(logits)).nonzero()
+    if len(ids) == 1:
+        return int(ids[0])
+    return int(ids[logits.numpy(force=True)[ids].argmax()])
+
+
 def forbid(logits: Tensor, bits: Bits) -> None:
     """Set the logits, [vocab], of tokens that are not allowed to minus infinity, in place."""
-    allowed = np.unpackbits(bits.view(np.uint8), count=len(logits), bitorder="little")
-    logits.masked_fill_(torch.from_numpy(allowed == 0).to(logits.device), -torch.inf)
+    logits.masked_fill_(torch.from_numpy(_unpacked(bits, len(logits)) == 0).to(logits.device), -torch.inf)
+
+
+def _unpacked(bits: Bits, vocab: int) -> NDArray[np.uint8]:
+    return np.unpackbits(bits.view(np.uint8), count=vocab, bitorder="little")
 
 
 def restrict(grammar: Grammar | None, mask: CallMask | None, *, vocab: int, favourite: int) -> Restriction | None:
@@ -62,11 +92,9 @@ def restrict(grammar: Grammar | None, mask: CallMask | None, *, vocab: int, favo
 
     Raises MaskFault.
     """
-    if grammar is None and mask is None:
-        return None
-    bits = grammar.bits() if grammar else all_tokens(vocab)
     if mask is None:
-        return Restriction(bits)
+        return Restriction(grammar.peek()) if grammar else None
+    bits = grammar.bits() if grammar else all_tokens(vocab)
     was_allowed = allows(bits, favourite)
     try:
         changed = mask.restrict(bits)
@@ -75,6 +103,15 @@ def restrict(grammar: Grammar | None, mask: CallMask | None, *, vocab: int, favo
         is_masked = changed and was_allowed and not allows(bits, favourite)
         return Restriction(bits, _blame(mask, favourite) if is_masked else None)
     except Exception as error:  # any fault must end in refusal, never in an unmasked token
+        raise _fault(error) from error
+
+
+def permits(mask: CallMask, token: int, *, vocab: int) -> bool:
+    """Whether the guard allows `token`. Raises MaskFault."""
+    bits = single(token, vocab)
+    try:
+        return not mask.restrict(bits)
+    except Exception as error:  # as above
         raise _fault(error) from error
 
 

@@ -5,7 +5,7 @@ a tool call; tool calls are never part of the text.
 """
 
 import codecs
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from aios.abi.chat import ToolCall
 from aios.formats.calls import CallParser
@@ -59,7 +59,7 @@ class Output:
     def _show(self, *, is_end: bool) -> str:
         text = self._plain()
         if self._cut is None:
-            self._cut = _first(text.find(stop, self._search_from(stop)) for stop in self._stop)
+            self._cut = self._find_stop(text)
         end = len(text) if self._cut is None else self._cut
         if self._cut is None and not is_end:
             end -= self._num_uncertain(text)
@@ -67,17 +67,16 @@ class Output:
         self._shown = max(self._shown, end)
         return piece
 
-    def _search_from(self, stop: str) -> int:
-        return max(0, self._shown - len(stop) + 1)
+    def _find_stop(self, text: str) -> int | None:
+        """Where the stop string begins that is complete first, however the text was cut; of several the longest."""
+        starts = [(text.find(stop, max(0, self._shown - len(stop) + 1)), stop) for stop in self._stop]
+        ends = [(start + len(stop), start) for start, stop in starts if start >= 0]
+        return min(ends)[1] if ends else None
 
     def _num_uncertain(self, text: str) -> int:
         """Length of the end of `text` that may yet change: half a character, or the beginning of a stop string."""
         half = 1 if self._parser and text.endswith("\ufffd") else 0
         return max([half, *(_overlap(text, stop) for stop in self._stop)])
-
-
-def _first(positions: Iterable[int]) -> int | None:
-    return min((position for position in positions if position >= 0), default=None)
 
 
 def _overlap(text: str, stop: str) -> int:

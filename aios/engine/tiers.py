@@ -117,8 +117,11 @@ class Memory:
     # --- growing -------------------------------------------------------------------------------------------
 
     def extend(self, table: PageTable, count: int) -> None:
-        """Give `count` more tokens of a resident table writable frames. Raises OutOfFrames, changing nothing."""
-        assert table.resident and len(table.pages) * self.page_tokens - table.tokens < self.page_tokens
+        """Give `count` more tokens of a resident table writable frames. Raises OutOfFrames, changing nothing.
+
+        May be asked again with a larger count before `commit`; `truncate` to `tokens` gives back what was not used.
+        """
+        assert table.resident
         new_pages = table.frames_needed(count)
         self.device.require(new_pages)
         if count and table.tokens % self.page_tokens:

@@ -183,10 +183,12 @@ class Workspace:
 
     def load(self, context: Context) -> Load:
         """A context's demand for the coming step."""
-        table = context.table
+        table, outstanding = context.table, context.outstanding
+        ahead = context.turn.ahead if context.turn is not None else 0
         return Load(
             context=context.id,
-            prefill_tokens=context.outstanding if context.outstanding > 1 else 0,
+            prefill_tokens=outstanding if outstanding > 1 + ahead else 0,
+            decode_tokens=outstanding if outstanding <= 1 + ahead else 1,
             pages_held=table.num_exclusive,
             pages_away=table.num_away,
             page_room=table.room,

@@ -23,4 +23,5 @@ def turn_pages(load: Load, decode_tokens: int, page_tokens: int) -> int:
 
     The step that ends a prompt samples the first token, whose KV is written by the next step.
     """
-    return step_pages(load, load.prefill_tokens + decode_tokens, page_tokens)
+    ahead = load.prefill_tokens or load.decode_tokens - 1
+    return step_pages(load, ahead + decode_tokens, page_tokens)

@@ -47,7 +47,7 @@ class Draft:
     def wanted(self, load: Load) -> int:
         """Return how many tokens the context could get now."""
         if load.prefill_tokens <= 0:
-            return min(1, self.tokens)
+            return min(load.decode_tokens, self.tokens)
         return min(load.prefill_tokens, self.prompt_tokens, self.tokens)
 
     def reserve(self, context: ContextId, pages: int) -> None:

@@ -86,9 +86,8 @@ class StepPlanner:
 
     def plan(self, loads: dict[ContextId, Load], budget: Budget) -> Plan:
         """Choose for one step; see the module for what holds."""
-        self._now_s = max(self._now_s, budget.now_s)
-        repeated = self._repeat(loads, budget)
-        if repeated is not None:
+        repeated = self.repeat(budget)
+        if repeated is not None and all(_decodes_in_place(loads.get(context)) for context in repeated.grants):
             return repeated
         draft = Draft.of(budget)
         self._reserve(draft, loads)
@@ -98,6 +97,16 @@ class StepPlanner:
             self._serve_the_rest(draft, turns, loads)
         self._stretch(draft, loads)
         return self._settle(draft, begun, loads)
+
+    def repeat(self, budget: Budget) -> Plan | None:
+        """Return the last plan if nothing happened since, given that each of its grants still decodes in place."""
+        self._now_s = max(self._now_s, budget.now_s)
+        if self._steady is None:
+            return None
+        plan, before = self._steady
+        if (budget.tokens, budget.rows) != (before.tokens, before.rows) or budget.free_pages > before.free_pages:
+            return None
+        return plan
 
     def _serve(self, draft: Draft, turns: list[Place], loads: dict[ContextId, Load]) -> list[ContextId]:
         """Serve turns and begin new ones, by claim, until the budget is spent or no turn may begin; return the new."""
@@ -239,22 +248,17 @@ class StepPlanner:
                 self._end_turn(self._jobs[context])
         return plan
 
-    def _repeat(self, loads: dict[ContextId, Load], budget: Budget) -> Plan | None:
-        """Return the last plan if it is right again: nothing happened and no granted context needs a page."""
-        if self._steady is None:
-            return None
-        plan, before = self._steady
-        if (budget.tokens, budget.rows) != (before.tokens, before.rows) or budget.free_pages > before.free_pages:
-            return None
-        for context in plan.grants:
-            load = loads.get(context)
-            if load is None or load.page_room < 1 or load.pages_away or load.prefill_tokens:
-                return None
-        return plan
-
 
 def _is_steady(plan: Plan, loads: dict[ContextId, Load]) -> bool:
-    return not plan.swap_out and not plan.swap_in and all(loads[one].prefill_tokens <= 0 for one in plan.grants)
+    return not plan.swap_out and not plan.swap_in and all(_is_plain_decode(loads[one]) for one in plan.grants)
+
+
+def _is_plain_decode(load: Load) -> bool:
+    return load.prefill_tokens <= 0 and load.decode_tokens == 1
+
+
+def _decodes_in_place(load: Load | None) -> bool:
+    return load is not None and _is_plain_decode(load) and load.page_room >= 1 and not load.pages_away
 
 
 def make_planner(policy: Policy, *, quantum_tokens: int, ageing_s: float = AGEING_S) -> Planner:

@@ -51,8 +51,10 @@ def test_half_a_character_waits_beside_tool_calls_too() -> None:
 
 @settings(deadline=None, derandomize=True, max_examples=150)
 @given(st.text(alphabet="abc<é€😀", max_size=30), st.integers(1, 5), st.lists(st.text("abc", min_size=1, max_size=3)))
-def test_pieces_add_up_to_the_text_before_the_first_stop_string(text: str, size: int, stop: list[str]) -> None:
+def test_pieces_add_up_to_the_text_before_the_stop_string_that_is_complete_first(
+    text: str, size: int, stop: list[str]
+) -> None:
     output = Output(stop)
     shown = "".join(pushed(output, text.encode(), size)) + output.close()
-    found = [text.index(one) for one in stop if one in text]
-    assert shown == output.text == text[: min(found, default=len(text))]
+    found = [(text.index(one) + len(one), text.index(one)) for one in stop if one in text]
+    assert shown == output.text == text[: min(found)[1] if found else None]

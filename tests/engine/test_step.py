@@ -261,6 +261,9 @@ class _LazyPlanner:
     def plan(self, loads: dict[ContextId, Load], budget: Budget) -> Plan:
         return Plan()
 
+    def repeat(self, budget: Budget) -> Plan | None:
+        return None
+
 
 def test_even_a_planner_that_grants_nothing_cannot_stop_the_engine() -> None:
     orders = [submit(f"{pid}:main", f"{pid}" * 9, max_tokens=7) for pid in range(1, 4)]

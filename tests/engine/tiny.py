@@ -22,6 +22,7 @@ from aios.engine.batch import Batch, ModelConfig
 from aios.engine.desk import Limits
 from aios.engine.disk import DiskTier
 from aios.engine.engine import Engine
+from aios.engine.shortcuts import Shortcuts
 from aios.engine.tiers import Memory
 from aios.ids import ContextId
 from aios.sched import make_planner, make_retention
@@ -156,6 +157,7 @@ def tiny_engine(
     mask_factory: MaskFactory | None = None,
     clock: Callable[[], float] | None = None,
     model: TinyModel | None = None,
+    shortcuts: Shortcuts = Shortcuts(),  # noqa: B008 - immutable
 ) -> Engine:
     """Return an engine with a tiny model; pages have 4 tokens."""
     pool = torch.zeros((pages, CONFIG.layers, 2, CONFIG.kv_heads, PAGE_TOKENS, CONFIG.head_dim), dtype=torch.float64)
@@ -170,6 +172,7 @@ def tiny_engine(
         prompt=render,
         clock=clock or Ticks(),
         mask_factory=mask_factory,
+        shortcuts=shortcuts,
     )
 
 

@@ -1,0 +1,208 @@
+"""Several tokens from one step: drafts and jumps change the number of steps and nothing else."""
+
+import random
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import Tensor
+
+from aios.abi.core import AnyMessage, Drop, Finished, Statistics, Submit
+from aios.engine.batch import Batch
+from aios.engine.engine import Engine
+from aios.engine.shortcuts import Shortcuts
+from aios.guard.gate import compile_rules
+from aios.guard.mask import CallMasks
+from tests.engine.exact import interrupted_run
+from tests.engine.test_grammar import SCHEMA, TOOL
+from tests.engine.test_guarded import RULES, TOOLS
+from tests.engine.tiny import ByteLexicon, TinyModel, finished, one, rows_of, run, submit, tiny_engine, tokens_of
+
+DRAFTING = Shortcuts(speculation="ngram", most_tokens=16, token_cost=0.05)
+JUMPING = Shortcuts(jump_forward="exact")
+BOTH = Shortcuts(speculation="ngram", jump_forward="exact", most_tokens=16, token_cost=0.05)
+
+
+@cache
+def masks() -> CallMasks:
+    lexicon = ByteLexicon()
+    return CallMasks(lexicon.token_bytes, lexicon.special_ids)
+
+
+def engine_of(shortcuts: Shortcuts = Shortcuts(), **options: Any) -> Engine:  # noqa: B008 - immutable
+    return tiny_engine(shortcuts=shortcuts, mask_factory=masks(), **options)
+
+
+def steps(messages: Sequence[AnyMessage]) -> int:
+    return next(m for m in reversed(messages) if isinstance(m, Statistics)).forward_passes
+
+
+def same(left: Sequence[AnyMessage], right: Sequence[AnyMessage]) -> bool:
+    """Whether two runs said the same of every generation: tokens, text, calls, ends, log-probabilities, masks."""
+
+    def story(messages: Sequence[AnyMessage]) -> object:
+        ended = {
+            name: m.generation.model_dump(exclude={"usage", "jump_forward"}) for name, m in finished(messages).items()
+        }
+        return ended, {name: rows_of(messages, name) for name in ended}
+
+    return story(left) == story(right)
+
+
+def orders_of(seed: int) -> list[Submit]:
+    """Six generations of all kinds: greedy and random, penalised, with a schema, with calls, under a rule."""
+    dice = random.Random(seed)
+    gate = compile_rules(RULES, tools=TOOLS)
+    kinds: list[dict[str, Any]] = [
+        {"max_tokens": 40},
+        {"max_tokens": 30, "temperature": 0.3, "seed": seed},
+        {"max_tokens": 25, "repetition_penalty": 1.1},
+        {"max_tokens": 40, "schema": SCHEMA, "temperature": 1.0, "seed": seed},
+        {"max_tokens": 80, "tools": TOOLS, "tool_choice": "required", "mask": gate.mask_state(1, 0.0), "seed": seed},
+        {"max_tokens": 20, "logprobs": 2, "lease": 17},
+    ]
+    return [
+        submit(f"{pid}:main", bytes(dice.choices(b"ab", k=dice.randint(1, 15))).decode(), **kind)
+        for pid, kind in enumerate(kinds, 1)
+    ]
+
+
+@cache
+def plain_run(seed: int) -> list[AnyMessage]:
+    return run(engine_of(model=TinyModel(seed=seed)), *orders_of(seed))
+
+
+@pytest.mark.parametrize("shortcuts", [DRAFTING, JUMPING, BOTH], ids=["drafts", "jumps", "both"])
+@pytest.mark.parametrize("seed", range(2))
+def test_shortcuts_change_nothing_but_the_number_of_steps(shortcuts: Shortcuts, seed: int) -> None:
+    quick = run(engine_of(shortcuts, model=TinyModel(seed=seed)), *orders_of(seed))
+    assert same(quick, plain_run(seed))
+    assert steps(quick) < steps(plain_run(seed))
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_nor_do_they_where_contexts_push_each_other_out(seed: int) -> None:
+    tight = run(engine_of(BOTH, model=TinyModel(seed=seed), pages=26, host_pages=10, quantum=3), *orders_of(seed))
+    assert same(tight, plain_run(seed))
+    assert sum(m.generation.usage.switches for m in finished(tight).values()) > 0
+
+
+def test_interruptions_between_shortcuts_are_invisible(tmp_path: Path) -> None:
+    engine = engine_of(BOTH, pages=60, disk=tmp_path)
+    assert interrupted_run(engine, orders_of(1), points=100) == (100, 0)
+
+
+def test_every_page_comes_back_after_drafts_were_wrong() -> None:
+    engine = engine_of(DRAFTING)
+    messages = run(engine, *orders_of(2))
+    usages = [m.generation.usage for m in finished(messages).values()]
+    assert sum(usage.drafted_tokens - usage.accepted_tokens for usage in usages) > 0
+    for order in orders_of(2):
+        engine.do(Drop(context=order.context, epoch=1))
+    assert engine.memory.device.num_free == engine.memory.device.num_frames
+    assert engine.memory.host.num_free == engine.memory.host.num_frames
+
+
+def test_a_text_that_repeats_itself_takes_fewer_steps() -> None:
+    order = submit(prompt="abcabcabc", max_tokens=60)
+    plain, drafted = run(tiny_engine(), order), run(tiny_engine(shortcuts=DRAFTING), order)
+    assert tokens_of(drafted) == tokens_of(plain)
+    usage = one(drafted, Finished).generation.usage
+    assert usage.accepted_tokens > 20
+    assert steps(drafted) == steps(plain) - usage.accepted_tokens
+
+
+@pytest.mark.parametrize("ending", [{"lease": 13}, {"max_tokens": 13}, {"kv_pages": 5}], ids=str)
+def test_a_draft_never_passes_a_limit(ending: dict[str, Any]) -> None:
+    order = submit(prompt="abcabc", **{"max_tokens": 60, **ending})
+    plain, drafted = run(tiny_engine(), order), run(tiny_engine(shortcuts=DRAFTING), order)
+    assert same(drafted, plain)
+    assert one(drafted, Finished).generation.usage.drafted_tokens
+
+
+def test_drafts_leave_a_full_batch_alone() -> None:
+    orders = [submit(f"{pid}:main", "abcabc", max_tokens=30) for pid in range(1, 5)]
+    few = Shortcuts(speculation="ngram", most_tokens=4, token_cost=0.05)
+    usages = [m.generation.usage for m in finished(run(tiny_engine(shortcuts=few), *orders)).values()]
+    assert sum(usage.drafted_tokens for usage in usages) == 0
+
+
+# --- jump-forward ----------------------------------------------------------------------------------------------
+
+
+def call_order(**options: Any) -> Submit:
+    return submit(tools=(TOOL,), prompt="a", max_tokens=90, **{"tool_choice": "pay", **options})
+
+
+@pytest.mark.parametrize("mode", ["exact", "canonical"])
+def test_a_call_takes_few_steps_and_is_the_same(mode: Any) -> None:
+    plain = run(tiny_engine(), call_order())
+    jumped = run(tiny_engine(shortcuts=Shortcuts(jump_forward=mode), step_tokens=128), call_order())
+    generation = one(jumped, Finished).generation
+    assert generation.tool_calls == one(plain, Finished).generation.tool_calls
+    assert steps(jumped) * 10 <= steps(plain)  # every byte is a token here
+    assert generation.jump_forward == mode
+    assert generation.usage.forced_tokens + steps(jumped) == len(generation.tokens)
+    assert [row.token for row in rows_of(jumped)] == list(generation.tokens)
+
+
+def test_without_forced_tokens_the_reply_names_no_jump() -> None:
+    generation = one(run(tiny_engine(shortcuts=JUMPING), submit()), Finished).generation
+    assert (generation.jump_forward, generation.usage.forced_tokens) == (None, 0)
+
+
+def test_a_text_that_is_forced_to_its_end_needs_no_step_at_all() -> None:
+    schema: dict[str, object] = {"const": "so be it"}
+    messages = run(tiny_engine(shortcuts=JUMPING), submit(schema=schema, max_tokens=40))
+    generation = one(messages, Finished).generation
+    assert (generation.parsed, generation.finish) == ("so be it", "stop")
+    assert generation.usage.forced_tokens == len(generation.tokens)
+
+
+def test_rows_come_before_the_end_of_their_generation() -> None:
+    messages = run(tiny_engine(shortcuts=JUMPING), call_order())
+    (end,) = [place for place, m in enumerate(messages) if isinstance(m, Finished)]
+    assert [row.position for row in rows_of(messages[:end])] == list(range(len(rows_of(messages))))
+
+
+def test_log_probabilities_are_not_given_up_for_a_jump() -> None:
+    generation = one(run(tiny_engine(shortcuts=JUMPING), call_order(logprobs=1)), Finished).generation
+    assert len(generation.logprobs) == len(generation.tokens)
+
+
+def test_a_call_cut_by_a_loss_is_forced_on_to_the_same_end() -> None:
+    whole = one(run(tiny_engine(shortcuts=JUMPING), call_order()), Finished).generation
+    for cut in range(0, len(whole.tokens), 26):
+        again = run(tiny_engine(shortcuts=JUMPING), call_order(generated=whole.tokens[:cut]))
+        assert one(again, Finished).generation.tokens == whole.tokens
+        assert [row.position for row in rows_of(again)] == list(range(cut, len(whole.tokens)))
+
+
+class WantsToRefund(TinyModel):
+    """Prefers the letter r wherever it is."""
+
+    def forward(self, batch: Batch, pool: Tensor) -> Tensor:
+        logits = super().forward(batch, pool)
+        logits[:, ord("r")] += 1000
+        return logits
+
+
+def test_a_forbidden_favourite_is_reported_with_jumps_too() -> None:
+    """Where the guard alone leaves one token, its logits are waited for, so the report does not lose the favourite."""
+    gate = compile_rules(RULES, tools=TOOLS)
+    order = submit(prompt="a", tools=TOOLS, tool_choice="required", max_tokens=60, mask=gate.mask_state(1, 0.0))
+    plain = run(engine_of(model=WantsToRefund()), order)
+    jumped = run(engine_of(JUMPING, model=WantsToRefund()), order)
+    assert same(jumped, plain)
+    assert {row.masked.rule for row in rows_of(jumped) if row.masked} == {"look_first"}
+    assert one(jumped[-1:], Statistics).masked_argmax == 1
+
+
+def test_where_the_guard_refuses_the_forced_text_the_generation_says_so() -> None:
+    gate = compile_rules(RULES, tools=TOOLS)
+    order = submit(tools=TOOLS, tool_choice="refund", prompt="a", max_tokens=80, mask=gate.mask_state(1, 0.0))
+    plain, jumped = run(engine_of(), order), run(engine_of(JUMPING), order)
+    assert one(jumped, Finished).generation.finish == "no_compliant_call"
+    assert one(jumped, Finished).generation.tokens == one(plain, Finished).generation.tokens
