@@ -2,7 +2,8 @@
 
 Owns the file format and nothing else: it does not know what a key or a tensor means.
 Invariant: every count, size and offset is checked against the bytes that are there before it is used, so a hostile
-file costs a `ModelError`, never memory in excess of the file. Format: version 2 and 3, little-endian.
+file costs a `ModelError`, never memory of more than twice the file (small files: `MIN_BUDGET`).
+Format: version 2 and 3, little-endian.
 """
 
 import math
@@ -13,6 +14,7 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,11 @@ MAX_STRING = 1 << 24
 """Longest string in bytes (chat templates are the long ones)."""
 MAX_NAME = 1 << 16
 MAX_DIMS = 4
+MIN_BUDGET = 1 << 27
+"""Bytes that the metadata of any file may take in memory: files without tensors hold little but strings, and a
+string takes several times its bytes. The largest vocabularies need half of it."""
+_PER_STRING, _PER_BYTE = 64, 4
+"""Most bytes that a string takes in memory: so many, and for each of its bytes (one wide character widens all)."""
 
 Value = str | int | float | bool | Sequence[Any]
 
@@ -152,7 +159,9 @@ def parse_gguf(data: memoryview, path: Path) -> GgufFile:
     try:
         return _Parser(data, path).file()
     except _Malformed as error:
-        raise ModelError(f"{path.name}: not a sound GGUF file: {error}") from None
+        raise ModelError(
+            f"{path}: not a sound GGUF file: {error}; fetch it again (aios models pull NAME) or choose another file"
+        ) from None
 
 
 class _Malformed(Exception):
@@ -164,6 +173,7 @@ class _Parser:
 
     def __init__(self, data: memoryview, path: Path) -> None:
         self.data, self.path, self.at = data, path, 0
+        self.budget = max(2 * len(data), MIN_BUDGET)
 
     def file(self) -> GgufFile:
         tensor_count, entry_count = self._header()
@@ -190,59 +200,91 @@ class _Parser:
         for _ in range(count):
             key = self._string("key", MAX_NAME)
             if key in metadata:
-                raise _Malformed(f"key '{key}' occurs twice")
+                raise _Malformed(f"key '{_short(key)}' occurs twice")
             metadata[key] = self._value(self._scalar("I", f"type of '{key}'"), key)
         return metadata
 
     def _value(self, kind: int, key: str) -> Value:
+        shown = f"'{_short(key)}'"
         if kind == _STRING:
-            return self._string(f"'{key}'", MAX_STRING)
+            return self._string(shown, MAX_STRING)
         if kind == _ARRAY:
-            return self._array(key)
+            return self._array(shown)
         if kind not in _SCALARS:
-            raise _Malformed(f"'{key}' has the unknown type {kind}")
-        value: int | float | bool = self._scalar(_SCALARS[kind], f"'{key}'")
+            raise _Malformed(f"{shown} has the unknown type {kind}")
+        value: int | float | bool = self._scalar(_SCALARS[kind], shown)
         return value
 
-    def _array(self, key: str) -> Sequence[Any]:
-        kind, count = self._scalar("I", f"type of '{key}'"), self._scalar("Q", f"length of '{key}'")
+    def _array(self, shown: str) -> Sequence[Any]:
+        kind, count = self._scalar("I", f"type of {shown}"), self._scalar("Q", f"length of {shown}")
         least = 8 if kind == _STRING else struct.calcsize(_SCALARS.get(kind, "B"))
         if count > MAX_ELEMENTS or count * least > self._left():
-            raise _Malformed(f"'{key}' announces {count} elements, {self._left()} bytes are left")
+            raise _Malformed(f"{shown} announces {count} elements, {self._left()} bytes are left")
         if kind == _STRING:
-            return [self._string(f"'{key}'", MAX_STRING) for _ in range(count)]
+            return self._strings(count, shown)
         if kind not in _SCALARS:
-            raise _Malformed(f"'{key}' is a list of the unsupported type {kind}")
-        return self._numbers(_SCALARS[kind], count, key)
+            raise _Malformed(f"{shown} is a list of the unsupported type {kind}")
+        return self._numbers(_SCALARS[kind], count, shown)
 
-    def _numbers(self, code: str, count: int, key: str) -> Sequence[Any]:
+    def _strings(self, count: int, shown: str) -> list[str]:
+        """Read as `_string` does, without its calls: vocabularies have half a million."""
+        data, at, end, strings, spent = self.data, self.at, len(self.data), list[str](), 0
+        length_at = struct.Struct("<Q").unpack_from
+        self._spend(count * _PER_STRING, shown)
+        for _ in range(count):
+            length = length_at(data, at)[0] if end - at >= 8 else end
+            at += 8
+            spent += length
+            if length > end - at or spent * _PER_BYTE > self.budget:
+                raise _Malformed(f"{shown} has a string of {length} bytes at {at}, {max(end - at, 0)} are left")
+            try:
+                strings.append(str(data[at : at + length], "utf-8"))
+            except UnicodeDecodeError:
+                raise _Malformed(f"{shown} is not UTF-8 (at byte {at})") from None
+            at += length
+        self._spend(spent * _PER_BYTE, shown)
+        self.at = at
+        return strings
+
+    def _numbers(self, code: str, count: int, shown: str) -> Sequence[Any]:
         numbers = array("B" if code == "?" else code)
-        numbers.frombytes(self._take(count * numbers.itemsize, f"'{key}'"))
+        self._spend(count * numbers.itemsize, shown)
+        numbers.frombytes(self._take(count * numbers.itemsize, shown))
         if sys.byteorder == "big":
             numbers.byteswap()
         return numbers
 
+    def _spend(self, size: int, shown: str) -> None:
+        self.budget -= size
+        if self.budget < 0:
+            raise _Malformed(f"with {shown} the metadata would take more memory than twice the file")
+
     def _tensor_info(self) -> tuple[str, TensorType, tuple[int, ...], int]:
         name = self._string("tensor name", MAX_NAME)
-        dims = self._scalar("I", f"rank of '{name}'")
+        shown = f"'{_short(name)}'"
+        dims = self._scalar("I", f"rank of {shown}")
         if not 1 <= dims <= MAX_DIMS:
-            raise _Malformed(f"tensor '{name}' has {dims} dimensions; 1 to {MAX_DIMS} are allowed")
-        sizes = [self._scalar("Q", f"shape of '{name}'") for _ in range(dims)]
-        number, offset = self._scalar("I", f"type of '{name}'"), self._scalar("Q", f"offset of '{name}'")
+            raise _Malformed(f"tensor {shown} has {dims} dimensions; 1 to {MAX_DIMS} are allowed")
+        sizes = [self._scalar("Q", f"shape of {shown}") for _ in range(dims)]
+        number, offset = self._scalar("I", f"type of {shown}"), self._scalar("Q", f"offset of {shown}")
         try:
             kind = TensorType(number)
         except ValueError:
             known = ", ".join(member.name for member in TensorType)
-            raise _Malformed(f"tensor '{name}' has encoding {number}; we read {known}") from None
+            raise _Malformed(f"tensor {shown} has encoding {number}; we read {known}") from None
         return name, kind, tuple(reversed(sizes)), offset
 
     def _bind(self, infos: list[tuple[str, TensorType, tuple[int, ...], int]], alignment: int) -> dict[str, GgufTensor]:
         base = -(-self.at // alignment) * alignment
         tensors: dict[str, GgufTensor] = {}
+        places: list[tuple[int, int, str]] = []
         for name, kind, shape, offset in infos:
             if name in tensors:
-                raise _Malformed(f"tensor '{name}' occurs twice")
-            tensors[name] = GgufTensor(name, kind, shape, self._slice(name, kind, shape, base + offset, alignment))
+                raise _Malformed(f"tensor '{_short(name)}' occurs twice")
+            data = self._slice(_short(name), kind, shape, base + offset, alignment)
+            tensors[name] = GgufTensor(name, kind, shape, data)
+            places.append((base + offset, len(data), _short(name)))
+        _refuse_overlaps(places)
         return tensors
 
     def _slice(self, name: str, kind: TensorType, shape: tuple[int, ...], start: int, alignment: int) -> memoryview:
@@ -261,6 +303,7 @@ class _Parser:
         length = self._scalar("Q", f"length of {what}")
         if length > limit:
             raise _Malformed(f"{what} is {length} bytes long; the limit is {limit}")
+        self._spend(_PER_STRING + length * _PER_BYTE, what)
         try:
             return str(self._take(length, what), "utf-8")
         except UnicodeDecodeError:
@@ -277,6 +320,21 @@ class _Parser:
 
     def _left(self) -> int:
         return len(self.data) - self.at
+
+
+def _refuse_overlaps(places: list[tuple[int, int, str]]) -> None:
+    """Check (start, size, name) of all tensors: no byte belongs to two."""
+    places.sort()
+    for (start, size, name), (following, _, other) in pairwise(places):
+        if following < start + size:
+            raise _Malformed(
+                f"tensor '{other}' begins at byte {following}, inside of '{name}' ({size} bytes at {start})"
+            )
+
+
+def _short(name: str) -> str:
+    """Return a name as messages show it: a file's own strings may be long."""
+    return name if len(name) <= 80 else f"{name[:60]}…{name[-12:]}"
 
 
 def _alignment(metadata: dict[str, Value]) -> int:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from aios.engine.batch import ModelConfig
@@ -26,15 +25,15 @@ from aios.engine.families import (
 )
 from aios.engine.hfconfig import config_of
 from aios.engine.products import dense_dtype
+from aios.engine.quant import mapped_bytes
+from aios.engine.shards import read_shards
 from aios.engine.tokenizer import Tokenizer, json_tokenizer
 from aios.engine.weights import Weights, assemble
 from aios.errors import ModelError
 from aios_kernels.linear import DenseLinear, Linear
 
 _MAX_JSON = 1 << 26
-_INDEX = "model.safetensors.index.json"
-_SINGLE = "model.safetensors"
-_FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+_FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _COMPUTED = (".rotary_emb.inv_freq",)
 """Endings of tensors that some folders have but that follow from the settings."""
 
@@ -85,7 +84,7 @@ class _FolderSource:
     def dense(self, name: str, shape: tuple[int, ...]) -> Tensor:
         stored = folder_name(self.family, name)
         found = self.tensors.get(stored)
-        if found is None or tuple(found.shape) != shape or found.dtype not in _FLOATS:
+        if found is None or tuple(found.shape) != shape:
             what = "is missing" if found is None else f"is {found.dtype} {tuple(found.shape)}"
             raise ModelError(f"{self.name}: tensor '{stored}' {what}; floats {shape} were expected")
         self.used.add(stored)
@@ -100,26 +99,11 @@ class _FolderSource:
 
 
 def _tensors(folder: Path) -> dict[str, Tensor]:
-    tensors: dict[str, Tensor] = {}
-    for path in _shards(folder):
-        try:
-            with safe_open(path, framework="pt") as file:
-                tensors.update({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 - no mapping
-        except (SafetensorError, OSError) as error:
-            raise ModelError(f"{path}: not a sound safetensors file: {error}") from error
-    return tensors
-
-
-def _shards(folder: Path) -> list[Path]:
-    """Return the files that the index names, or else the single one, or else all: some folders hold copies besides."""
-    index = _json(folder / _INDEX, optional=True).get("weight_map")
-    if isinstance(index, dict):
-        names = {str(name) for name in index.values()}
-        if any(Path(name).name != name for name in names):
-            raise ModelError(f"{folder.name}: {_INDEX} names files outside the folder")
-        return [folder / name for name in sorted(names)]
-    single = folder / _SINGLE
-    return [single] if single.is_file() else sorted(folder.glob("*.safetensors"))
+    """Map the folder's tensors; those of a mapped file may not be written to."""
+    return {
+        name: mapped_bytes(found.data).view(_FLOATS[found.dtype]).view(found.shape)
+        for name, found in read_shards(folder).items()
+    }
 
 
 def _json(path: Path, *, optional: bool = False) -> dict[str, Any]:

@@ -30,10 +30,10 @@ class Int4Weight(NamedTuple):
 def dequantise(tensor: GgufTensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Return the stored tensor as `dtype` in its row-major shape; products of a block are computed in float32."""
     if tensor.type in _FLOATS:
-        return _bytes(tensor.data).view(_FLOATS[tensor.type]).to(dtype, copy=True).view(tensor.shape)
+        return mapped_bytes(tensor.data).view(_FLOATS[tensor.type]).to(dtype, copy=True).view(tensor.shape)
     blocks, step = _blocks(tensor), _CHUNK // tensor.type.block_elements
     result = torch.empty(len(blocks), tensor.type.block_elements, dtype=dtype)
-    for part, chunk in zip(result.split(step), blocks.split(step), strict=True):
+    for part, chunk in zip(torch.split(result, step), torch.split(blocks, step), strict=True):
         part.copy_(_NUMBERS[tensor.type](chunk))
     return result.view(tensor.shape)
 
@@ -52,15 +52,16 @@ def can_int4(tensors: list[GgufTensor]) -> bool:
     return rows % 16 == 0 and all(t.type in _CODES and len(t.shape) == 2 for t in tensors)
 
 
-def _bytes(data: memoryview) -> Tensor:
+def mapped_bytes(data: memoryview) -> Tensor:
+    """Return the bytes as uint8 without a copy; whoever writes must copy first."""
     with warnings.catch_warnings():
-        # The map is read-only and torch says so; every path below copies before anything is written.
+        # The map is read-only and torch says so.
         warnings.simplefilter("ignore", UserWarning)
         return torch.frombuffer(data, dtype=torch.uint8)
 
 
 def _blocks(tensor: GgufTensor) -> Tensor:
-    return _bytes(tensor.data).view(-1, tensor.type.block_bytes)
+    return mapped_bytes(tensor.data).view(-1, tensor.type.block_bytes)
 
 
 def _half(blocks: Tensor, at: int) -> Tensor:
@@ -104,7 +105,7 @@ def _q4_k(blocks: Tensor) -> Tensor:
 
 
 def _q4_k_codes(blocks: Tensor, dtype: torch.dtype = torch.int32) -> Tensor:
-    return _nibbles(blocks[:, 16:].unflatten(1, (4, GROUP)), dtype).flatten(1)
+    return _nibbles(blocks[:, 16:].view(-1, 4, GROUP), dtype).flatten(1)
 
 
 def _q4_k_scales(blocks: Tensor) -> tuple[Tensor, Tensor]:
@@ -124,9 +125,9 @@ def _q6_k(blocks: Tensor) -> Tensor:
 
     Each half of a block keeps 128 codes: low four bits in 64 bytes (nibbles), high two bits in 32 bytes (quarters).
     """
-    low = _nibbles(blocks[:, :128].unflatten(1, (2, 64)), torch.uint8).view(-1, 2, 4, 32)
+    low = _nibbles(blocks[:, :128].view(-1, 2, 64), torch.uint8).view(-1, 2, 4, 32)
     places = torch.arange(0, 8, 2, dtype=torch.uint8)[:, None]
-    high = blocks[:, 128:192].unflatten(1, (2, 1, 32)) >> places & 3
+    high = blocks[:, 128:192].view(-1, 2, 1, 32) >> places & 3
     codes = (low | high << 4).view(-1, 16, 16).float().sub_(32)
     scales = blocks[:, 192:208].contiguous().view(torch.int8) * _half(blocks, 208)
     return codes.mul_(scales[..., None]).flatten(1)
