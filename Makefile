@@ -48,6 +48,7 @@ $(ORACLE)/.installed: pyproject.toml constraints.txt
 oracle: $(STAMP) $(ORACLE)/.installed  ## compare with transformers on the same file (own environment); writes the reference
 	@$(BIN)/aios models pull smollm2-135m
 	@$(ORACLE)/bin/python scripts/oracle.py
+	@$(ORACLE)/bin/python -m scripts.oracle_families
 
 prove: $(STAMP)  ## long proofs, resumable: make prove [PART=exact] [MINUTES=10]
 	@$(BIN)/aios models pull smollm2-135m
