@@ -49,6 +49,10 @@ class EngineSettings(BaseSettings):
     """Most tokens (prefill chunks and decodes) in one forward step."""
     max_rows: int = Field(default=32, ge=1)
     """Most contexts in one forward step."""
+    deterministic: bool = False
+    """The same tokens whatever else runs and however often a context is preempted or recomputed; slower."""
+    check_host_pages: bool = False
+    """Whether pages on the host have checksums, as those on disk always do."""
     quantum_tokens: int = Field(default=32, ge=1)
     """Decode steps granted before another context may take the place (round robin)."""
     policy: Literal["fifo", "rr", "priority"] = "rr"

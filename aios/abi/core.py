@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from aios.abi.chat import Generation, TokenLogprob
 from aios.abi.process import ProcessClass
+from aios.abi.sched import Rates
 from aios.abi.syscalls import LlmGenerate
 from aios.abi.tools import ToolSpec
 from aios.ids import ContextId
@@ -154,6 +155,8 @@ class Ready(Message, frozen=True, kw_only=True, tag="ready"):
     kv_snapshot: bool = True
     priority: bool = True
     logprobs: bool = True
+    rates: Rates | None = None
+    """What the machine does with this model, as far as it is known at the start."""
 
 
 class Admitted(ContextMessage, frozen=True, kw_only=True, tag="admitted"):
@@ -257,6 +260,8 @@ class Statistics(Message, frozen=True, kw_only=True, tag="statistics"):
     masked_argmax: int
     step_ms: float
     contexts: tuple[ContextPages, ...] = ()
+    rates: Rates | None = None
+    """What the machine does with this model, by its latest copies and steps."""
 
 
 class Lost(Message, frozen=True, kw_only=True, tag="lost"):

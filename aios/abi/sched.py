@@ -61,7 +61,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the engine does next, in this order: swap_out, swap_in, then forward `grants`.
+    """What the engine does next, in this order: swap_out, swap_in, prefetch, then forward `grants`.
 
     The sum of grants is within the token budget; after swap_out and swap_in every grant has its pages.
     """
@@ -69,6 +69,8 @@ class Plan:
     grants: dict[ContextId, int] = field(default_factory=dict)
     swap_out: tuple[ContextId, ...] = ()
     swap_in: tuple[ContextId, ...] = ()
+    prefetch: tuple[ContextId, ...] = ()
+    """Contexts whose turn comes soon and for whose pages there is room already."""
     reasons: dict[ContextId, str] = field(default_factory=dict)
     """Why each context of `swap_out` leaves: `quantum` or `pages`."""
 

@@ -27,9 +27,12 @@ import torch
 
 from aios.abi.chat import Message
 from aios.abi.core import Ready
+from aios.abi.sched import Retention
 from aios.abi.syscalls import LlmGenerate
 from aios.abi.tools import ToolSpec
-from aios.config import EngineSettings
+from aios.config import EngineSettings, home
+from aios.engine.calibration import measure, rates_file, read_rates, write_rates
+from aios.engine.copier import Copier, InThreads
 from aios.engine.desk import Limits, Prompter
 from aios.engine.disk import DiskTier
 from aios.engine.engine import Engine
@@ -88,9 +91,12 @@ def run(connection: socket.socket, settings: HostSettings, began: float) -> None
     wire = Wire(connection, on_end=die)
     os.nice(NICENESS)
     loaded = load_model(Path(settings.model), threads=settings.threads or physical_cores(), exact=settings.exact)
-    memory = make_memory(loaded, settings)
+    memory = make_memory(loaded, settings, InThreads(wire.wake))
     engine = make_engine(loaded, memory, settings, on_ready=wire.wake)
+    kept = rates_file(home() / "cache", fingerprint(loaded, settings), torch.get_num_threads())
+    memory.gauges.rates = read_rates(kept) or measure(memory)
     serve(engine, wire, describe(loaded, memory, settings, load_s=time.monotonic() - began))
+    write_rates(kept, memory.gauges.rates)
     engine.close()
 
 
@@ -128,8 +134,8 @@ def prompter(loaded: LoadedModel) -> Prompter:
     return prompt
 
 
-def make_memory(loaded: LoadedModel, settings: HostSettings) -> Memory:
-    """Allocate the pools; pages that are never touched cost no memory."""
+def make_memory(loaded: LoadedModel, settings: HostSettings, copier: Copier | None = None) -> Memory:
+    """Allocate the pools; pages that are never touched cost no memory. Without `copier` copies are made at once."""
     config, kv_dtype = loaded.config, loaded.kv_dtype
     page_bytes = config.page_bytes(settings.page_tokens, kv_dtype.itemsize)
     free = psutil.virtual_memory().available
@@ -137,7 +143,24 @@ def make_memory(loaded: LoadedModel, settings: HostSettings) -> Memory:
     pages = settings.pool_pages or max(1, min(enough, int(free * _POOL_SHARE) // page_bytes))
     host_pages = settings.host_pages or min(4 * pages, int(free * _HOST_SHARE) // page_bytes)
     shape = (pages, config.layers, 2, config.kv_heads, settings.page_tokens, config.head_dim)
-    return Memory(torch.zeros(shape, dtype=kv_dtype), host_pages=host_pages, disk=_disk(loaded, settings, page_bytes))
+    return Memory(
+        torch.zeros(shape, dtype=kv_dtype),
+        host_pages=host_pages,
+        disk=_disk(loaded, settings, page_bytes),
+        copier=copier,
+        writes_through=_writes_through(make_retention("least-cost")),
+        checks_host=settings.check_host_pages,
+    )
+
+
+def _writes_through(retention: Retention) -> Callable[[float], bool]:
+    """Ask the policy about the share that is free of the host tier and of the machine's memory, whichever is less."""
+
+    def writes_through(host_free: float) -> bool:
+        machine = psutil.virtual_memory()
+        return retention.writes_through(min(host_free, machine.available / machine.total))
+
+    return writes_through
 
 
 def _disk(loaded: LoadedModel, settings: HostSettings, page_bytes: int) -> DiskTier | None:
@@ -174,6 +197,7 @@ def describe(loaded: LoadedModel, memory: Memory, settings: HostSettings, *, loa
         pages=memory.device.num_frames,
         pid=os.getpid(),
         load_s=load_s,
+        rates=memory.gauges.rates,
     )
 
 

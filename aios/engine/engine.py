@@ -56,12 +56,13 @@ class Engine:
         prompt: Prompter,
         clock: Callable[[], float],
         mask_factory: MaskFactory | None = None,
+        may_drop: bool = True,
         shortcuts: Shortcuts = Shortcuts(),  # noqa: B008 - immutable
         on_ready: Callable[[], None] = lambda: None,
     ) -> None:
         self.memory = memory
         self._model, self.lexicon, self._limits, self._clock = model, lexicon, limits, clock
-        self._workspace = Workspace(memory, planner, clock, retention)
+        self._workspace = Workspace(memory, planner, clock, retention, may_drop=may_drop)
         self.grammars = Grammars(lexicon, on_ready=on_ready)
         self._shortcuts = shortcuts
         self._decoding = Decoding(lexicon, jump_forward=shortcuts.jump_forward, clock=clock)
@@ -113,6 +114,7 @@ class Engine:
             logits = self._forward(grants)
             self._decode(grants, logits)
             self._meter.steps += 1
+            self.memory.gauges.computed([grant.size for grant in grants], self._clock() - began)
         self._report()
         self._measure(began, is_working=bool(grants))
         return bool(grants)
@@ -124,6 +126,10 @@ class Engine:
                 turn.grammar.wait()
                 return True
         return False
+
+    def wait_for_copies(self) -> None:
+        """Wait until no copy is under way and every order is answered that waits for one."""
+        self._workspace.finish()
 
     # --- plan ----------------------------------------------------------------------------------------------
 
@@ -193,6 +199,8 @@ class Engine:
             self._workspace.evict(contexts[name], plan.reasons.get(name, "pages"))
         for name in plan.swap_in:
             self._workspace.switch_in(contexts[name], "scheduled")
+        for name in plan.prefetch:
+            self._workspace.switch_in(contexts[name], "prefetch")
 
     def _reserve(self, plan: Plan) -> list[Grant]:
         granted = [self._grant(self._workspace.contexts[name], count) for name, count in plan.grants.items()]
@@ -338,6 +346,7 @@ class Engine:
             masked_argmax=self._decoding.num_masked,
             step_ms=meter.step_s * 1000,
             contexts=workspace.pages(),
+            rates=self.memory.gauges.rates,
         )
 
 

@@ -13,8 +13,8 @@ from aios.engine.storage import Frame, Place
 
 _WEIGHT = 0.1
 """Of a new sample: some ten samples make an average."""
-PREFILL_TOKENS = 32
-"""A step with fewer tokens says more about decoding."""
+_PREFILL_TOKENS = 32
+"""A step with fewer tokens of one context says more about decoding."""
 
 
 class Gauges:
@@ -30,10 +30,10 @@ class Gauges:
         source = "host" if isinstance(sources[0], Frame) else "disk"
         self._average(f"from_{source}" if to is Tier.DEVICE else f"to_{to}", num_bytes / seconds)
 
-    def computed(self, tokens: int, seconds: float) -> None:
-        """Take in a forward step."""
-        if tokens >= PREFILL_TOKENS and seconds > 0:
-            self._average("prefill", tokens / seconds)
+    def computed(self, counts: Sequence[int], seconds: float) -> None:
+        """Take in a step that computed so many tokens of each context."""
+        if max(counts) >= _PREFILL_TOKENS and seconds > 0:
+            self._average("prefill", sum(counts) / seconds)
 
     def _average(self, name: str, sample: float) -> None:
         before: float | None = getattr(self.rates, name)

@@ -84,6 +84,14 @@ class Workspace:
         self._report_returns()
         self._answer()
 
+    def finish(self) -> None:
+        """Wait for all that is under way."""
+        self.memory.drain()
+        self.settle()
+        while self._answers:
+            self.memory.drain()
+            self.settle()
+
     def _answer(self) -> None:
         self._answers = [answer for answer in self._answers if not self._is_answered(answer)]
 

@@ -109,7 +109,7 @@ def core_event(message: c.Ready | c.Lost | c.Statistics, restarts: int) -> event
     if isinstance(message, c.Lost):
         return events.CoreLost(reason=message.reason)
     fields = msgspec.structs.asdict(message)
-    del fields["contexts"]
+    del fields["contexts"], fields["rates"]
     return events.CoreStatistics(**fields)
 
 

@@ -27,6 +27,7 @@ class Draft:
     reserved_pages: int = 0
     grants: dict[ContextId, int] = field(default_factory=dict)
     swap_in: list[ContextId] = field(default_factory=list)
+    prefetch: list[ContextId] = field(default_factory=list)
     reasons: dict[ContextId, str] = field(default_factory=dict)
     idle: list[Candidate] | None = None
     """Who was on the device without a turn when the step began, victims first; made when first asked for."""
@@ -99,4 +100,4 @@ class Draft:
 
     def plan(self) -> Plan:
         """Return the finished plan."""
-        return Plan(self.grants, tuple(self.reasons), tuple(self.swap_in), self.reasons)
+        return Plan(self.grants, tuple(self.reasons), tuple(self.swap_in), tuple(self.prefetch), self.reasons)

@@ -96,6 +96,7 @@ class StepPlanner:
         if draft.is_closed:
             self._serve_the_rest(draft, turns, loads)
         self._stretch(draft, loads)
+        self._look_ahead(draft, loads)
         return self._settle(draft, begun, loads)
 
     def repeat(self, budget: Budget) -> Plan | None:
@@ -189,6 +190,16 @@ class StepPlanner:
             if draft.tokens > 0 and loads[context].prefill_tokens > 0:
                 draft.stretch(loads[context])
 
+    def _look_ahead(self, draft: Draft, loads: dict[ContextId, Load]) -> None:
+        """Let the pages of whoever is next come back while others compute, if nobody counts on the room."""
+        for _, context in self._order.walk([]):
+            load = loads.get(context)
+            if load is None or context in draft.grants:
+                continue
+            if draft.grants and context not in draft.reasons and 0 < load.pages_away <= draft.unreserved(context):
+                draft.prefetch.append(context)
+            return
+
     # --- pages -----------------------------------------------------------------------------------------------------
 
     def _find_pages(self, draft: Draft, context: ContextId, pages: int, loads: dict[ContextId, Load]) -> bool:
@@ -250,7 +261,8 @@ class StepPlanner:
 
 
 def _is_steady(plan: Plan, loads: dict[ContextId, Load]) -> bool:
-    return not plan.swap_out and not plan.swap_in and all(_is_plain_decode(loads[one]) for one in plan.grants)
+    has_moves = plan.swap_out or plan.swap_in or plan.prefetch
+    return not has_moves and all(_is_plain_decode(loads[one]) for one in plan.grants)
 
 
 def _is_plain_decode(load: Load) -> bool:

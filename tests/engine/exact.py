@@ -34,6 +34,7 @@ def _turn(turn: Turn) -> tuple[object, ...]:
 def digests(engine: Engine, name: ContextId) -> tuple[str, ...]:
     """Ask as the kernel would."""
     engine.do(Describe(context=name, epoch=engine.contexts[name].epoch, ticket=77))
+    engine.wait_for_copies()
     return next(m.digests for m in engine.take_messages() if isinstance(m, Described) and m.ticket == 77)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from aios.engine.copier import Copier
 from aios.engine.disk import DiskTier
 from aios.engine.pages import PageTable
 from aios.engine.tiers import Memory
@@ -13,12 +14,22 @@ PAGE_TOKENS = 4
 
 
 def small_memory(
-    pages: int = 8, host_pages: int = 8, disk: Path | None = None, disk_pages: int | None = None
+    pages: int = 8,
+    host_pages: int = 8,
+    disk: Path | None = None,
+    disk_pages: int | None = None,
+    *,
+    copier: Copier | None = None,
+    checks_host: bool = False,
 ) -> Memory:
     """Return a memory with pages of 4 tokens, 2 layers and 1 head of 2."""
     pool = torch.zeros((pages, 2, 2, 1, PAGE_TOKENS, 2))
-    tier = DiskTier(disk, fingerprint={"model": "test"}, page_bytes=pool[0].numel() * 4, capacity=disk_pages) if disk else None
-    return Memory(pool, host_pages=host_pages, disk=tier)
+    tier = (
+        DiskTier(disk, fingerprint={"model": "test"}, page_bytes=pool[0].numel() * 4, capacity=disk_pages)
+        if disk
+        else None
+    )
+    return Memory(pool, host_pages=host_pages, disk=tier, copier=copier, checks_host=checks_host)
 
 
 def append(memory: Memory, table: PageTable, values: list[float]) -> None:

@@ -19,6 +19,7 @@ from aios.abi.sched import Planner, Policy
 from aios.abi.syscalls import LlmGenerate
 from aios.abi.tools import ToolSpec
 from aios.engine.batch import Batch, ModelConfig
+from aios.engine.copier import Copier
 from aios.engine.desk import Limits
 from aios.engine.disk import DiskTier
 from aios.engine.engine import Engine
@@ -157,6 +158,7 @@ def tiny_engine(
     mask_factory: MaskFactory | None = None,
     clock: Callable[[], float] | None = None,
     model: TinyModel | None = None,
+    copier: Copier | None = None,
     shortcuts: Shortcuts = Shortcuts(),  # noqa: B008 - immutable
 ) -> Engine:
     """Return an engine with a tiny model; pages have 4 tokens."""
@@ -165,7 +167,7 @@ def tiny_engine(
     return Engine(
         model or TinyModel(),
         ByteLexicon(),
-        Memory(pool, host_pages=host_pages, disk=tier),
+        Memory(pool, host_pages=host_pages, disk=tier, copier=copier),
         planner or make_planner(policy, quantum_tokens=quantum),
         retention=make_retention("least-cost"),
         limits=Limits(max_context=CONFIG.max_context, vocab=CONFIG.vocab, step_tokens=step_tokens, max_rows=8),
