@@ -36,7 +36,7 @@ def test_ten_thousand_hostile_files_are_errors_or_models(seed: int, little_memor
 
 def test_the_campaign_finds_a_reader_that_trusts_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gguf._Parser, "_left", lambda parser: 1 << 62)
-    assert len(campaign(0, 200)) > 10
+    assert any("unpack requires a buffer" in finding for finding in campaign(0, 200))
 
 
 def test_the_sound_files_load() -> None:
