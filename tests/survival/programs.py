@@ -102,6 +102,16 @@ class Program:
         children = psutil.Process(self.process.pid).children(recursive=True)
         return next(child for child in children if "aios.boot.engine_host" in child.cmdline())
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let its engine host stand still while the block runs: the kernel answers, and no agent gets on."""
+        host = self.engine_host()
+        host.suspend()
+        try:
+            yield
+        finally:
+            host.resume()
+
     def kill(self) -> None:
         """End it with SIGKILL; its engine host ends by itself."""
         host = self.engine_host()

@@ -54,7 +54,8 @@ def test_a_desk_whose_kernel_is_killed_goes_on_and_does_nothing_twice(home: Home
     with home.running(DESK, "--agents", "8", name=NAME) as program:
         known = {fact.pid for fact in program.journal.of(ProcessStarted)}
         program.wait_for(is_new_output)
-        rows = json.loads(home.aios("ps", "--kernel", NAME, "--json").stdout)["processes"]
+        with program.held():
+            rows = json.loads(home.aios("ps", "--kernel", NAME, "--json").stdout)["processes"]
         assert {row["resume"] for row in rows if row["pid"] in known} == {"replay"}, rows
         assert program.end() == 0, program.told()
     assert before.items() <= program.journal.replies().items()
