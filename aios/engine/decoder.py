@@ -5,14 +5,15 @@ The residual stream is float32; weights and the pool have the types they were lo
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from aios.engine.batch import Batch, ModelConfig
+from aios.engine.batch import Batch, ModelConfig, TableBatch
+from aios.engine.numerics import FAST, Numerics
 from aios.engine.weights import LayerWeights, Weights
 from aios_kernels.geglu import geglu
-from aios_kernels.paged_attention import Plan, paged_attention, plan_attention
 from aios_kernels.qkv import place_qkv, plan_places
 from aios_kernels.rms_norm import add_rms_norm, rms_norm
 from aios_kernels.rope import rope_turns
@@ -24,18 +25,23 @@ _ACTIVATIONS = {"silu": swiglu, "gelu_tanh": geglu}
 class Decoder:
     """Implements `aios.engine.batch.Model`."""
 
-    def __init__(self, config: ModelConfig, weights: Weights) -> None:
-        self._config, self._weights = config, weights
+    def __init__(self, config: ModelConfig, weights: Weights, numerics: Numerics = FAST) -> None:
+        self._config, self._weights, self._numerics = config, weights, numerics
         self._windows = [config.window(layer) for layer in range(config.layers)]
-        self._activate = _ACTIVATIONS[config.activation]
+        self._activate = numerics.activation(_ACTIVATIONS[config.activation])
 
     @property
     def config(self) -> ModelConfig:
         """Shape of the model."""
         return self._config
 
+    @property
+    def weights(self) -> Weights:
+        """What it computes with."""
+        return self._weights
+
     @torch.inference_mode()
-    def forward(self, batch: Batch, pool: Tensor) -> Tensor:
+    def forward(self, batch: Batch | TableBatch, pool: Tensor) -> Tensor:
         """Write K and V of the batch into the pool and return logits, float32 [S, vocab].
 
         The pool is contiguous and every page in use holds finite numbers.
@@ -51,7 +57,7 @@ class Decoder:
         wanted, last = x.index_select(0, batch.sample), delta.index_select(0, batch.sample)
         return self._weights.head(add_rms_norm(wanted, last, self._weights.norm, eps)).float()
 
-    def _views(self, batch: Batch, pool: Tensor) -> dict[int | None, "_View"]:
+    def _views(self, batch: Batch | TableBatch, pool: Tensor) -> dict[int | None, "_View"]:
         """Return what layers see of the batch, by their window."""
         places, weights = plan_places(batch.slots, pool), self._weights
         turns = local_turns = rope_turns(batch.positions, weights.frequencies)
@@ -60,7 +66,7 @@ class Decoder:
         return {
             window: _View(
                 turns=turns if window is None else local_turns,
-                plan=plan_attention(batch.rows, pool, window),
+                plan=self._numerics.plan(batch.rows, pool, window),
                 places=places,
                 pool=pool,
             )
@@ -82,7 +88,7 @@ class Decoder:
             norms=layer.head_norms,
             eps=self._config.eps,
         )
-        mixed = paged_attention(queries, view.pool, index, view.plan, self._config.attention_scale)
+        mixed = self._numerics.attend(queries, view.pool, index, view.plan, self._config.attention_scale)
         return self._normed(layer.output(mixed.flatten(1)), layer.attention_after_norm)
 
     def _feed_forward(self, layer: LayerWeights, x: Tensor) -> Tensor:
@@ -97,6 +103,7 @@ class _View:
     """What the layers of one kind see of a batch."""
 
     turns: Tensor
-    plan: Plan
+    plan: Any
+    """Of the numerics that attend with it."""
     places: Tensor
     pool: Tensor

@@ -11,6 +11,7 @@ from aios.engine.gguf import GgufFile, read_gguf
 from aios.engine.ggufmodel import gguf_config, gguf_weights
 from aios.engine.hf import hf_config, hf_tokenizer, hf_weights
 from aios.engine.modelstore import sha256_of
+from aios.engine.numerics import FAST, Numerics, fixed
 from aios.engine.packed import restore, save
 from aios.engine.products import dense_dtype
 from aios.engine.tokenizer import Tokenizer, gguf_tokenizer
@@ -32,28 +33,34 @@ class LoadedModel:
     kv_dtype: torch.dtype
     eos_ids: frozenset[int]
     config: ModelConfig
+    numerics: Numerics = FAST
 
 
-def load_model(path: Path, *, threads: int, exact: bool = False) -> LoadedModel:
+def load_model(path: Path, *, threads: int, exact: bool = False, deterministic: bool = False) -> LoadedModel:
     """Load the GGUF file or safetensors folder at `path`; `threads` sets torch's compute threads (0: leave them).
 
     `exact` computes everything in float32 from the stored numbers; otherwise few rows use four-bit products and
-    the KV pool is bfloat16. Raises ModelError.
+    the KV pool is bfloat16. `deterministic` makes a token's numbers independent of what else is in the batch (see
+    `aios.engine.numerics`). Raises ModelError.
     """
     if threads:
         torch.set_num_threads(threads)
     config, weights, tokenizer = (_from_folder if path.is_dir() else _from_gguf)(path, exact)
     if tokenizer.vocab_size > config.vocab:
         raise ModelError(f"{path.name}: {tokenizer.vocab_size} tokens but only {config.vocab} rows of embeddings")
+    dtype, numerics = _dtype(weights, exact=exact), FAST
+    if deterministic:
+        numerics, weights = fixed(config, weights)
     return LoadedModel(
-        model=Decoder(config, weights),
+        model=Decoder(config, weights, numerics),
         tokenizer=tokenizer,
         sha256=sha256_of(path),
         architecture=config.architecture,
-        dtype=_dtype(weights, exact=exact),
+        dtype=dtype,
         kv_dtype=torch.float32 if exact else torch.bfloat16,
         eos_ids=tokenizer.eos_ids,
         config=config,
+        numerics=numerics,
     )
 
 
