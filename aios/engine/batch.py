@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 from torch import Tensor
 
 from aios.engine.rotary import RopeScaling
+from aios_kernels.tables import Tables
 
 Activation = Literal["silu", "gelu_tanh"]
 
@@ -82,6 +83,18 @@ class Batch:
     rows: list[Row]
     sample: Tensor
     """int64 [S]: indices into T of the tokens whose logits are wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableBatch:
+    """A step whose rows are tables on the device: it can be captured, overwritten and replayed. Fields as in `Batch`,
+    integers of either width."""
+
+    tokens: Tensor
+    positions: Tensor
+    slots: Tensor
+    rows: Tables
+    sample: Tensor
 
 
 class Model(Protocol):

@@ -13,7 +13,7 @@ from aios_kernels.rope import rope
 
 def plan_places(slots: Tensor, pool: Tensor) -> Tensor:
     """Return what `place_qkv` needs of `slots`, int64 [T]: page * page_tokens + offset. It serves every layer."""
-    return slots if pool.is_cuda else kv_rows(slots, pool)
+    return slots if pool.is_cuda else kv_rows(slots.long(), pool)
 
 
 def place_qkv(
