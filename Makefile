@@ -45,9 +45,11 @@ $(ORACLE)/.installed: pyproject.toml constraints.txt
 	@$(ORACLE)/bin/pip install -q -c constraints.txt -e . "transformers>=5,<6" "gguf>=0.19,<1" "accelerate>=1,<2"
 	@touch $@
 
-oracle: $(STAMP) $(ORACLE)/.installed  ## compare with transformers on the same file (own environment); writes the reference
+oracle: $(STAMP) $(ORACLE)/.installed  ## ask transformers about the same files and tiny models (own environment); writes the references
 	@$(BIN)/aios models pull smollm2-135m
+	@$(BIN)/aios models pull gemma3-270m
 	@$(ORACLE)/bin/python scripts/oracle.py
+	@$(ORACLE)/bin/python scripts/oracle.py --model gemma3-270m
 	@$(ORACLE)/bin/python -m scripts.oracle_families
 
 prove: $(STAMP)  ## long proofs, resumable: make prove [PART=exact] [MINUTES=10]

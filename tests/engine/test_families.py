@@ -21,7 +21,7 @@ from tests.engine.family_files import REFERENCE, case_weights, write_folder, wri
 from tests.engine.hand_batches import PAGE_TOKENS, batch_of, pool_for
 
 TOLERANCE = 1e-4
-"""Largest difference of a logit in float32, where logits reach 7. Measured: 1.9e-5 (5e-6: rounding of the reference)."""
+"""Largest difference of a logit in float32, logits reach 7. Measured: 1.9e-5 (5e-6: rounding of the reference)."""
 CHUNKS = (17, 1, 1, 30, 1, 5, 1, 20)
 GGUF_CASES = [case for case in tiny.CASES if case != "qwen2 window"]
 """GGUF has no key for Qwen's first global layers."""
