@@ -78,7 +78,7 @@ def main() -> int:
     tokenizer = transformers.AutoTokenizer.from_pretrained(**where)
     model = transformers.AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32).eval()
     first = [tokenizer.bos_token_id] if asked.begins else []
-    prompts = [{"text": text, "ids": first + text_ids(tokenizer, text)} for text in asked.texts]
+    prompts: list[dict[str, Any]] = [{"text": text, "ids": first + text_ids(tokenizer, text)} for text in asked.texts]
     prompts += [{"chat": chat, "ids": chat_ids(tokenizer, chat)} for chat in asked.chats]
     facts = {
         "model_sha256": stored.sha256,
