@@ -90,11 +90,15 @@ def run(connection: socket.socket, settings: HostSettings, began: float) -> None
     """Load the model and serve until the kernel says `Shutdown` or goes away. Raises ModelError."""
     wire = Wire(connection, on_end=die)
     os.nice(NICENESS)
-    loaded = load_model(Path(settings.model), threads=settings.threads or physical_cores(), exact=settings.exact)
+    threads = settings.threads or physical_cores()
+    loaded = load_model(
+        Path(settings.model), threads=threads, exact=settings.exact, deterministic=settings.deterministic
+    )
     memory = make_memory(loaded, settings, InThreads(wire.wake))
     engine = make_engine(loaded, memory, settings, on_ready=wire.wake)
     kept = rates_file(home() / "cache", fingerprint(loaded, settings), torch.get_num_threads())
     memory.gauges.rates = read_rates(kept) or measure(memory)
+    write_rates(kept, memory.gauges.rates)
     serve(engine, wire, describe(loaded, memory, settings, load_s=time.monotonic() - began))
     write_rates(kept, memory.gauges.rates)
     engine.close()
@@ -176,6 +180,7 @@ def fingerprint(loaded: LoadedModel, settings: HostSettings) -> dict[str, str]:
         "tokenizer": hashlib.sha256(b"\0".join(loaded.tokenizer.token_bytes)).hexdigest(),
         "kv": str(loaded.kv_dtype),
         "compute": loaded.dtype,
+        "numerics": loaded.numerics.name,
         "page_tokens": str(settings.page_tokens),
         "torch": str(torch.__version__),
         "device": torch.backends.cpu.get_cpu_capability(),
