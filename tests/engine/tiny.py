@@ -18,7 +18,7 @@ from aios.abi.guard import MaskFactory
 from aios.abi.sched import Planner, Policy
 from aios.abi.syscalls import LlmGenerate
 from aios.abi.tools import ToolSpec
-from aios.engine.batch import Batch, ModelConfig
+from aios.engine.batch import Batch, Model, ModelConfig
 from aios.engine.copier import Copier
 from aios.engine.desk import Limits
 from aios.engine.disk import DiskTier
@@ -157,15 +157,18 @@ def tiny_engine(
     planner: Planner | None = None,
     mask_factory: MaskFactory | None = None,
     clock: Callable[[], float] | None = None,
-    model: TinyModel | None = None,
+    model: Model | None = None,
+    dtype: torch.dtype = torch.float64,
     copier: Copier | None = None,
     shortcuts: Shortcuts = Shortcuts(),  # noqa: B008 - immutable
 ) -> Engine:
     """Return an engine with a tiny model; pages have 4 tokens."""
-    pool = torch.zeros((pages, CONFIG.layers, 2, CONFIG.kv_heads, PAGE_TOKENS, CONFIG.head_dim), dtype=torch.float64)
-    tier = DiskTier(disk, fingerprint={"model": "tiny"}, page_bytes=pool[0].numel() * 8) if disk else None
+    model = model or TinyModel()
+    shape = (pages, model.config.layers, 2, model.config.kv_heads, PAGE_TOKENS, model.config.head_dim)
+    pool = torch.zeros(shape, dtype=dtype)
+    tier = DiskTier(disk, fingerprint={"model": "tiny"}, page_bytes=pool[0].nbytes) if disk else None
     return Engine(
-        model or TinyModel(),
+        model,
         ByteLexicon(),
         Memory(pool, host_pages=host_pages, disk=tier, copier=copier),
         planner or make_planner(policy, quantum_tokens=quantum),
