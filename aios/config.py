@@ -38,6 +38,8 @@ class EngineSettings(BaseSettings):
     model: str = "smollm2-135m"
     """Name in the model store, path of a GGUF file or of a safetensors folder."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    load_anyway: bool = False
+    """Load a model although the memory will probably not suffice."""
     threads: int = Field(default=0, ge=0, le=1024)
     """Compute threads; 0 = physical cores."""
     page_tokens: int = Field(default=16, ge=1, le=256)

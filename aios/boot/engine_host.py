@@ -92,7 +92,11 @@ def run(connection: socket.socket, settings: HostSettings, began: float) -> None
     os.nice(NICENESS)
     threads = settings.threads or physical_cores()
     loaded = load_model(
-        Path(settings.model), threads=threads, exact=settings.exact, deterministic=settings.deterministic
+        Path(settings.model),
+        threads=threads,
+        exact=settings.exact,
+        deterministic=settings.deterministic,
+        anyway=settings.load_anyway,
     )
     memory = make_memory(loaded, settings, InThreads(wire.wake))
     engine = make_engine(loaded, memory, settings, on_ready=wire.wake)

@@ -185,6 +185,14 @@ def models_ls(json: Json = False) -> None:
     store.ls(json=json)
 
 
+@models.command("recommend")
+def models_recommend(json: Json = False) -> None:
+    """List models that fit this machine, the best first, with what to type."""
+    from aios.cli import models as store
+
+    store.recommend(json=json)
+
+
 @models.command("rm")
 def models_rm(name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
     """Delete a model from the store."""

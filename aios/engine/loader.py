@@ -1,12 +1,15 @@
 """From a path to a model that runs: shape, weights, tokenizer and the facts that the engine reports of them."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from aios.engine.batch import Model, ModelConfig
+from aios.engine.catalogue import fitting_names
 from aios.engine.decoder import Decoder
+from aios.engine.fit import Size, check_fits, need_of, this_machine
 from aios.engine.gguf import GgufFile, read_gguf
 from aios.engine.ggufmodel import gguf_config, gguf_weights
 from aios.engine.hf import hf_config, hf_tokenizer, hf_weights
@@ -14,6 +17,8 @@ from aios.engine.modelstore import sha256_of
 from aios.engine.numerics import FAST, Numerics, fixed
 from aios.engine.packed import restore, save
 from aios.engine.products import dense_dtype
+from aios.engine.quant import can_int4
+from aios.engine.shards import read_shards
 from aios.engine.tokenizer import Tokenizer, gguf_tokenizer
 from aios.engine.weights import Weights
 from aios.errors import ModelError
@@ -36,16 +41,18 @@ class LoadedModel:
     numerics: Numerics = FAST
 
 
-def load_model(path: Path, *, threads: int, exact: bool = False, deterministic: bool = False) -> LoadedModel:
+def load_model(
+    path: Path, *, threads: int, exact: bool = False, deterministic: bool = False, anyway: bool = False
+) -> LoadedModel:
     """Load the GGUF file or safetensors folder at `path`; `threads` sets torch's compute threads (0: leave them).
 
     `exact` computes everything in float32 from the stored numbers; otherwise few rows use four-bit products and
     the KV pool is bfloat16. `deterministic` makes a token's numbers independent of what else is in the batch (see
-    `aios.engine.numerics`). Raises ModelError.
+    `aios.engine.numerics`). Raises ModelError, also when the memory does not suffice, unless `anyway`.
     """
     if threads:
         torch.set_num_threads(threads)
-    config, weights, tokenizer = (_from_folder if path.is_dir() else _from_gguf)(path, exact)
+    config, weights, tokenizer = (_from_folder if path.is_dir() else _from_gguf)(path, exact, anyway)
     if tokenizer.vocab_size > config.vocab:
         raise ModelError(f"{path.name}: {tokenizer.vocab_size} tokens but only {config.vocab} rows of embeddings")
     dtype, numerics = _dtype(weights, exact=exact), FAST
@@ -64,9 +71,13 @@ def load_model(path: Path, *, threads: int, exact: bool = False, deterministic: 
     )
 
 
-def _from_gguf(path: Path, exact: bool) -> tuple[ModelConfig, Weights, Tokenizer]:
+def _from_gguf(path: Path, exact: bool, anyway: bool) -> tuple[ModelConfig, Weights, Tokenizer]:
     file = read_gguf(path)
     config = gguf_config(file)
+    if not anyway:
+        stored = file.tensors.values()
+        numbers = sum(math.prod(tensor.shape) for tensor in stored)
+        _check_memory(path, config, numbers, exact=exact, is_four_bit=any(can_int4([tensor]) for tensor in stored))
     weights = gguf_weights(file, config, exact=True) if exact else _packed_weights(file, config)
     return config, weights, gguf_tokenizer(file)
 
@@ -83,9 +94,21 @@ def _packed_weights(file: GgufFile, config: ModelConfig) -> Weights:
     return restore(file.path, sha256) or weights
 
 
-def _from_folder(path: Path, exact: bool) -> tuple[ModelConfig, Weights, Tokenizer]:
+def _from_folder(path: Path, exact: bool, anyway: bool) -> tuple[ModelConfig, Weights, Tokenizer]:
     config = hf_config(path)
+    if not anyway:
+        numbers = sum(math.prod(tensor.shape) for tensor in read_shards(path).values())
+        _check_memory(path, config, numbers, exact=exact, is_four_bit=False)
     return config, hf_weights(path, config, exact=exact), hf_tokenizer(path)
+
+
+def _check_memory(path: Path, config: ModelConfig, numbers: int, *, exact: bool, is_four_bit: bool) -> None:
+    """Refuse a model before it is loaded, rather than have the system end this process when memory runs out."""
+    kv_numbers = config.page_bytes(page_tokens=1, element_bytes=1)
+    size = Size(numbers, config.vocab, config.dim, kv_numbers, config.max_context, is_four_bit)
+    machine = this_machine()
+    need = need_of(size, dense_bytes=dense_dtype().itemsize, exact=exact)
+    check_fits(path.name, need, machine, fitting=fitting_names(machine))
 
 
 def _dtype(weights: Weights, *, exact: bool) -> str:

@@ -26,3 +26,15 @@ def test_pulling_from_a_file_that_is_missing_says_so(aios: Aios, home: Path) -> 
     assert code != 0
     assert out == ""
     assert "missing.gguf" in err
+
+
+def test_recommended_models_fit_and_say_what_to_type(aios: Aios) -> None:
+    code, out, _err = aios("models", "recommend", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert all(model["memory_bytes"] <= found["machine"]["available"] for model in found["models"])
+    code, out, err = aios("models", "recommend")
+    assert code == 0
+    assert "are available" in err
+    assert all(line.split("  ")[-1].strip().startswith("aios models pull ") for line in out.splitlines()[1:])
+    assert len(out.splitlines()) - 1 <= 6
