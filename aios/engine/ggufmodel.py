@@ -5,8 +5,9 @@ a tensor that nobody would use included.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -20,6 +21,8 @@ from aios.engine.rotary import RopeScaling, yarn_attention_factor
 from aios.engine.weights import Weights, assemble, checked
 from aios.errors import ModelError
 from aios_kernels.linear import Linear
+
+Product = Callable[[list[GgufTensor]], Linear]
 
 _GEMMA_27B_LAYERS = 62
 """The one Gemma 3 whose attention is scaled by dim / heads; its files do not say so."""
@@ -49,9 +52,13 @@ def gguf_config(file: GgufFile) -> ModelConfig:
     return checked(_with_habits(checked(shape, file.path.name), keys, family), file.path.name)
 
 
-def gguf_weights(file: GgufFile, config: ModelConfig, *, exact: bool) -> Weights:
-    """Load all weights; `exact` keeps plain float32, otherwise each matrix gets the form that runs fastest."""
-    source = _GgufSource(file, config.head_dim, GGUF_FAMILIES[file.text("general.architecture")], exact=exact)
+def gguf_weights(file: GgufFile, config: ModelConfig, *, exact: bool, product: Product | None = None) -> Weights:
+    """Load all weights; `exact` keeps plain float32, otherwise each matrix gets the form that runs fastest.
+
+    `product` makes products of stored matrices, stacked by rows, in another way.
+    """
+    product = product or partial(stored_product, exact=exact)
+    source = _GgufSource(file, config.head_dim, GGUF_FAMILIES[file.text("general.architecture")], product)
     weights = assemble(config, source)
     unused = file.tensors.keys() - source.used
     if unused:
@@ -86,7 +93,7 @@ class _GgufSource:
     file: GgufFile
     head_dim: int
     family: Family
-    exact: bool
+    product: Product
     used: set[str] = field(default_factory=set)
 
     def has(self, name: str) -> bool:
@@ -96,7 +103,7 @@ class _GgufSource:
         return dequantise(self._stored(name, shape))
 
     def linear(self, parts: list[tuple[str, int]], width: int) -> Linear:
-        return stored_product([self._stored(name, (rows, width)) for name, rows in parts], exact=self.exact)
+        return self.product([self._stored(name, (rows, width)) for name, rows in parts])
 
     def _stored(self, name: str, shape: tuple[int, ...]) -> GgufTensor:
         found = self.file.tensors.get(name)

@@ -24,12 +24,12 @@ from torch import Tensor
 
 from aios.engine.products import dense_dtype
 from aios.engine.weights import LayerWeights, Weights
-from aios_kernels.linear import DenseLinear, Int4Linear, Linear
+from aios_kernels.linear import DenseLinear, Int4Linear, Linear, TileLinear
 
 VERSION = "2"
 """Goes up when the meaning of what is stored changes."""
 
-FORMS: dict[str, type[Any]] = {form.__name__: form for form in (DenseLinear, Int4Linear)}
+FORMS: dict[str, type[Any]] = {form.__name__: form for form in (DenseLinear, Int4Linear, TileLinear)}
 """Forms of a product that can be kept: dataclasses whose fields are tensors."""
 
 _RUN = 8192
@@ -37,14 +37,14 @@ _RUN = 8192
 _log = logging.getLogger(__name__)
 
 
-def packed_path(model: Path) -> Path:
-    """Return where the packed weights of the file `model` lie."""
-    return model.with_name(f"{model.name}.packed.safetensors")
+def packed_path(model: Path, kind: str = "packed") -> Path:
+    """Return where the packed weights of the file `model` lie; there is a file for each kind of runner."""
+    return model.with_name(f"{model.name}.{kind}.safetensors")
 
 
-def restore(model: Path, sha256: str) -> Weights | None:
+def restore(model: Path, sha256: str, kind: str = "packed") -> Weights | None:
     """Return the packed weights of `model`, or None when there are none that fit."""
-    path = packed_path(model)
+    path = packed_path(model, kind)
     if not path.is_file():
         return None
     try:
@@ -61,11 +61,11 @@ def restore(model: Path, sha256: str) -> Weights | None:
         return None
 
 
-def save(model: Path, sha256: str, weights: Weights) -> None:
+def save(model: Path, sha256: str, weights: Weights, kind: str = "packed") -> None:
     """Write the packed weights of `model` if there is room and the folder may be written to."""
     tensors, folder = dict(_flat(weights)), model.parent
-    if isinstance(weights.head, DenseLinear) and weights.head.weight is weights.embedding:
-        del tensors["head.DenseLinear.weight"]
+    for name in [name for name, tensor in tensors.items() if name != "embedding" and tensor is weights.embedding]:
+        del tensors[name]
     size = sum(tensor.nbytes for tensor in tensors.values())
     if not os.access(folder, os.W_OK) or shutil.disk_usage(folder).free < 2 * size:
         _log.info("weights are not kept in packed form: %s is read-only or nearly full", folder)
@@ -74,7 +74,7 @@ def save(model: Path, sha256: str, weights: Weights) -> None:
     os.close(handle)
     try:
         save_file(tensors, name, metadata=_key(sha256) | _digests(tensors))
-        os.replace(name, packed_path(model))
+        os.replace(name, packed_path(model, kind))
     except (SafetensorError, OSError) as error:
         Path(name).unlink(missing_ok=True)
         _log.warning("weights could not be kept in packed form: %s", error)
@@ -130,9 +130,13 @@ def _weights(tree: dict[str, Any]) -> Weights:
     head = tree.pop("head", None)
     return Weights(
         layers=[_layer(layers[str(index)]) for index in range(len(layers))],
-        head=DenseLinear(tree["embedding"]) if head is None else _linear(head),
+        head=_tied(tree["embedding"]) if head is None else _linear(head),
         **tree,
     )
+
+
+def _tied(embedding: Tensor) -> Linear:
+    return DenseLinear(embedding) if embedding.dim() == 2 else TileLinear(embedding)
 
 
 def _layer(tree: dict[str, Any]) -> LayerWeights:

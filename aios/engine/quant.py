@@ -52,6 +52,21 @@ def can_int4(tensors: list[GgufTensor]) -> bool:
     return rows % 16 == 0 and all(t.type in _CODES and len(t.shape) == 2 for t in tensors)
 
 
+def four_bit_parts(tensor: GgufTensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return codes uint8 [n, k], scales and minima float32 [n, k/GROUP] of a four-bit matrix: scale·code + minimum."""
+    blocks, rows = _blocks(tensor), tensor.shape[0]
+    scale, zero = _SCALE_AND_ZERO[tensor.type](blocks)
+    codes = _CODES[tensor.type](blocks).to(torch.uint8).view(tensor.shape)
+    return codes, scale.reshape(rows, -1), (zero - 8 * scale).reshape(rows, -1)
+
+
+def q8_0_parts(tensor: GgufTensor) -> tuple[Tensor, Tensor]:
+    """Return codes int8 [n, k] and scales float32 [n, k/GROUP] of a Q8_0 matrix: scale·code."""
+    blocks = _blocks(tensor)
+    codes = blocks[:, 2:].contiguous().view(torch.int8).view(tensor.shape)
+    return codes, _half(blocks, 0).view(tensor.shape[0], -1)
+
+
 def mapped_bytes(data: memoryview) -> Tensor:
     """Return the bytes as uint8 without a copy; whoever writes must copy first."""
     with warnings.catch_warnings():
