@@ -58,6 +58,8 @@ class EngineSettings(BaseSettings):
     quantum_tokens: int = Field(default=32, ge=1)
     """Decode steps granted before another context may take the place (round robin)."""
     policy: Literal["fifo", "rr", "priority"] = "rr"
+    call_format: Literal["auto", "hermes", "llama3", "gemma"] = "auto"
+    """How the model writes tool calls; `auto`: as the family of its chat template does."""
     speculation: Literal["off", "ngram"] = "off"
     """Guess tokens from what the context has shown before; a guess never changes a token, only the number of steps."""
     jump_forward: Literal["off", "exact", "canonical"] = "exact"

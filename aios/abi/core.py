@@ -151,6 +151,8 @@ class Ready(Message, frozen=True, kw_only=True, tag="ready"):
     pages: int
     pid: int = 0
     load_s: float = 0.0
+    call_format: str = "hermes"
+    """How the model writes tool calls: a name of `aios.formats.spelling`."""
     token_mask: bool = True
     kv_snapshot: bool = True
     priority: bool = True

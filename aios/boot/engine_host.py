@@ -42,6 +42,7 @@ from aios.engine.shortcuts import Shortcuts
 from aios.engine.tiers import Memory
 from aios.errors import AiosError
 from aios.formats.prompts import to_plain_messages
+from aios.formats.spelling import CallFormat, format_of
 from aios.guard.mask import CallMasks
 from aios.sched import make_planner, make_retention
 
@@ -112,6 +113,7 @@ def make_engine(
     loaded: LoadedModel, memory: Memory, settings: HostSettings, *, on_ready: Callable[[], None] = lambda: None
 ) -> Engine:
     """Put model, memory and policies together."""
+    spelling = format_of(loaded.tokenizer.template.source, settings.call_format)
     return Engine(
         loaded.model,
         loaded.tokenizer,
@@ -124,19 +126,20 @@ def make_engine(
             step_tokens=settings.step_tokens,
             max_rows=settings.max_rows,
         ),
-        prompt=prompter(loaded),
+        prompt=prompter(loaded, spelling),
         clock=time.monotonic,
-        mask_factory=CallMasks(loaded.tokenizer.token_bytes, loaded.tokenizer.special_ids),
+        mask_factory=CallMasks(loaded.tokenizer.token_bytes, loaded.tokenizer.special_ids, spelling),
+        call_format=spelling,
         shortcuts=Shortcuts(speculation=settings.speculation, jump_forward=settings.jump_forward),
         on_ready=on_ready,
     )
 
 
-def prompter(loaded: LoadedModel) -> Prompter:
+def prompter(loaded: LoadedModel, spelling: CallFormat) -> Prompter:
     """Return the rendering of requests for this model."""
 
     def prompt(request: LlmGenerate, tools: Sequence[ToolSpec]) -> list[int]:
-        messages: tuple[Message, ...] = to_plain_messages(request.messages, tools, request.tool_choice)
+        messages: tuple[Message, ...] = to_plain_messages(request.messages, tools, request.tool_choice, spelling)
         return loaded.tokenizer.encode_chat(messages)
 
     return prompt
@@ -206,6 +209,7 @@ def describe(loaded: LoadedModel, memory: Memory, settings: HostSettings, *, loa
         pages=memory.device.num_frames,
         pid=os.getpid(),
         load_s=load_s,
+        call_format=format_of(loaded.tokenizer.template.source, settings.call_format).name,
         rates=memory.gauges.rates,
     )
 

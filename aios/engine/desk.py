@@ -37,6 +37,7 @@ from aios.engine.output import Output
 from aios.engine.pages import Tier, pages_for
 from aios.engine.workspace import Workspace
 from aios.formats.grammar import generation_grammar
+from aios.formats.spelling import HERMES, CallFormat
 
 _log = logging.getLogger(__name__)
 
@@ -75,9 +76,11 @@ class Desk:
         token_bytes: Sequence[bytes],
         eos_ids: frozenset[int],
         mask_factory: MaskFactory | None,
+        call_format: CallFormat = HERMES,
     ) -> None:
         self._workspace, self._limits, self._prompt, self._grammars = workspace, limits, prompt, grammars
         self._token_bytes, self._eos_ids, self._mask_factory = token_bytes, eos_ids, mask_factory
+        self._call_format = call_format
         self.is_closed = False
 
     def do(self, order: AnyOrder) -> None:
@@ -208,7 +211,7 @@ class Desk:
     def _turn(self, order: Submit, prompt_tokens: int, capacity: int) -> Turn:
         request = order.request
         try:
-            grammar = generation_grammar(order.tools, request.tool_choice, request.output_schema)
+            grammar = generation_grammar(order.tools, request.tool_choice, request.output_schema, self._call_format)
         except ValueError as error:
             raise Refusal("E-GRAMMAR", f"context {order.context}: {error}") from error
         reads_calls = bool(order.tools) and request.tool_choice != "none" and request.output_schema is None
@@ -216,7 +219,7 @@ class Desk:
             order=order,
             prompt_tokens=prompt_tokens,
             cached_tokens=0,
-            output=Output(request.sampling.stop, reads_calls=reads_calls),
+            output=Output(request.sampling.stop, reads_calls=reads_calls, format=self._call_format),
             arrived_s=self._workspace.clock(),
             capacity=capacity,
             grammar=self._grammars.open(grammar) if grammar else None,

@@ -25,6 +25,7 @@ from aios.engine.pages import Tier
 from aios.engine.shortcuts import Shortcuts
 from aios.engine.tiers import Memory
 from aios.engine.workspace import Workspace
+from aios.formats.spelling import HERMES, CallFormat
 from aios.ids import ContextId
 
 STATISTICS_PERIOD_S = 0.25
@@ -57,6 +58,7 @@ class Engine:
         clock: Callable[[], float],
         mask_factory: MaskFactory | None = None,
         may_drop: bool = True,
+        call_format: CallFormat = HERMES,
         shortcuts: Shortcuts = Shortcuts(),  # noqa: B008 - immutable
         on_ready: Callable[[], None] = lambda: None,
     ) -> None:
@@ -75,6 +77,7 @@ class Engine:
             token_bytes=lexicon.token_bytes,
             eos_ids=lexicon.eos_ids,
             mask_factory=mask_factory,
+            call_format=call_format,
         )
 
     @property

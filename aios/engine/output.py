@@ -9,14 +9,15 @@ from collections.abc import Sequence
 
 from aios.abi.chat import ToolCall
 from aios.formats.calls import CallParser
+from aios.formats.spelling import HERMES, CallFormat
 
 
 class Output:
     """Takes tokens' bytes, gives printable pieces. With `reads_calls` tool calls are cut out and parsed."""
 
-    def __init__(self, stop: Sequence[str] = (), *, reads_calls: bool = False) -> None:
+    def __init__(self, stop: Sequence[str] = (), *, reads_calls: bool = False, format: CallFormat = HERMES) -> None:
         self._stop = tuple(text for text in stop if text)
-        self._parser = CallParser() if reads_calls else None
+        self._parser = CallParser(format) if reads_calls else None
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._decoded = ""
         self._shown = 0

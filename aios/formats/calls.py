@@ -1,10 +1,10 @@
-"""Tool calls as text: the one canonical spelling, and an incremental parser that says where a text stands.
+"""Tool calls as text: written in the one spelling of a format, read by a parser that says where a text stands.
 
     <tool_call>
     {"name": "NAME", "arguments": {"key": value, "key": value}}
     </tool_call>
 
-Owns the spelling (tags, separators, order of the two members). Does not know which tools exist or what they allow.
+Does not know which tools exist or what they allow, nor which format a model uses (`aios.formats.spelling`).
 Invariant: the parser's state is a function of the bytes alone, however they were cut, and it never raises; what it
 cannot read sets `error`, and everything after that is ignored.
 """
@@ -16,39 +16,28 @@ from enum import StrEnum
 
 from aios.abi.chat import ToolCall
 from aios.formats.arguments import ArgumentsReader, Spot
+from aios.formats.spelling import HERMES, CallFormat
 
-OPEN_TAG = "<tool_call>"
-CLOSE_TAG = "</tool_call>"
-HEAD = '\n{"name": "'
-BETWEEN = '", "arguments": '
-TAIL = "}\n" + CLOSE_TAG
-SEPARATOR = "\n"
-"""Between two calls."""
-
-_OPEN = OPEN_TAG.encode()
-_HEAD = HEAD.encode()
-_BETWEEN = BETWEEN.encode()
-_TAIL = TAIL.encode()
 _NAME_BYTES = re.compile(rb"[A-Za-z0-9_.-]+")
 _NAME = re.compile(rb"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 
 
-def render_call(call: ToolCall) -> str:
-    """Write a call in the canonical spelling; its id is not part of the text.
+def render_call(call: ToolCall, format: CallFormat = HERMES) -> str:
+    """Write a call; its id is not part of the text.
 
     Raises ValueError for NaN, infinities and lone surrogates, TypeError for what JSON cannot hold.
     """
     arguments = json.dumps(call.arguments, ensure_ascii=False, allow_nan=False)
     arguments.encode("utf-8")
-    return f"{OPEN_TAG}{HEAD}{call.name}{BETWEEN}{arguments}{TAIL}"
+    return f"{format.open}{format.head}{call.name}{format.between}{arguments}{format.tail}"
 
 
-def render_output(text: str, calls: Sequence[ToolCall]) -> str:
+def render_output(text: str, calls: Sequence[ToolCall], format: CallFormat = HERMES) -> str:
     """Write an assistant's turn: plain text, then calls, with nothing between but the separators of calls.
 
     Gives back the bytes that the model made (text before calls), so a context's KV fits its history.
     """
-    return text + SEPARATOR.join(render_call(call) for call in calls)
+    return text + format.separator.join(render_call(call, format) for call in calls)
 
 
 class Place(StrEnum):
@@ -57,7 +46,8 @@ class Place(StrEnum):
     TEXT = "text"
     """Outside a call."""
     TAG = "tag"
-    """Inside what may become an opening tag (or, after a call, the separator before it)."""
+    """Inside what may become an opening tag (or, after a call, the separator before it), or where alone one may
+    begin: at the start of the output, in formats where nothing stands before a call."""
     HEAD = "head"
     """Fixed text between the tag and the name."""
     NAME = "name"
@@ -79,10 +69,23 @@ class Place(StrEnum):
 class CallParser:
     """Reads a model's output as it comes, byte by byte if need be."""
 
-    __slots__ = ("_arguments", "_done", "_held", "_name", "_text", "calls", "error", "place")
+    __slots__ = (
+        "_arguments",
+        "_done",
+        "_end",
+        "_held",
+        "_name",
+        "_openers",
+        "_text",
+        "calls",
+        "error",
+        "format",
+        "place",
+    )
 
-    def __init__(self) -> None:
-        self.place = Place.TEXT
+    def __init__(self, format: CallFormat = HERMES) -> None:
+        self.format = format
+        self.place = Place.TAG if format.starts_output else Place.TEXT
         self.calls: tuple[ToolCall, ...] = ()
         """Complete calls, ids `call_0`, `call_1`, …"""
         self.error: str | None = None
@@ -91,10 +94,15 @@ class CallParser:
         self._done = 0
         self._name = b""
         self._arguments: ArgumentsReader | None = None
+        self._openers = format.openers
+        """What may open a call here → what then ends the last one. Never changed in place."""
+        self._end = b""
+        """What may stand behind the last call and is left out."""
 
     def fork(self) -> "CallParser":
         """Return an independent parser at the same byte (a copy of a few references)."""
         twin = CallParser.__new__(CallParser)
+        twin.format, twin._openers, twin._end = self.format, self._openers, self._end
         twin.place, twin.calls, twin.error = self.place, self.calls, self.error
         twin._text, twin._held, twin._done, twin._name = self._text, self._held, self._done, self._name
         twin._arguments = self._arguments.fork() if self._arguments is not None else None
@@ -186,27 +194,26 @@ class CallParser:
         return self._read_arguments(data, at)
 
     def _plain(self, data: bytes, at: int) -> int:
-        found = data.find(b"<", at)
+        found = -1 if self.format.starts_output else data.find(self.format.open[0].encode(), at)
         stop = len(data) if found < 0 else found
         self._text += data[at:stop]
         if found >= 0:
-            self.place = Place.TAG
+            self.place, self._openers = Place.TAG, self.format.openers
         return stop
 
     def _tag(self, data: bytes, at: int) -> int:
         held = self._held + data[at : at + 1]
-        tag = b"\n" + _OPEN if held[:1] == b"\n" and self._follows_call() else _OPEN
-        if not tag.startswith(held):
+        if held in self._openers:
+            self._held, self._name, self._arguments, self._end = b"", b"", None, self._openers[held]
+            self._done, self.place = 0, Place.HEAD
+        elif held == self._end:
+            self._held, self._end, self.place = b"", b"", Place.TEXT
+        elif self._end.startswith(held) or any(opener.startswith(held) for opener in self._openers):
+            self._held, self.place = held, Place.TAG
+        else:
             self._flush()
             return at
-        self._held, self.place = held, Place.TAG
-        if held == tag:
-            self._held, self._name, self._arguments = b"", b"", None
-            self._done, self.place = 0, Place.HEAD
         return at + 1
-
-    def _follows_call(self) -> bool:
-        return self.place is Place.AFTER or self._held[:1] == b"\n"
 
     def _flush(self) -> None:
         """What was held is text after all."""
@@ -214,7 +221,7 @@ class CallParser:
         self._held, self.place = b"", Place.TEXT
 
     def _fixed(self, data: bytes, at: int) -> int:
-        fixed = _FIXED[self.place]
+        fixed = self._fixed_text()
         count = min(len(fixed) - self._done, len(data) - at)
         if data[at : at + count] != fixed[self._done : self._done + count]:
             self._fail(f"expected {fixed.decode()!r}")
@@ -223,6 +230,11 @@ class CallParser:
         if self._done == len(fixed):
             self._end_fixed()
         return at + count
+
+    def _fixed_text(self) -> bytes:
+        if self.place is Place.HEAD:
+            return self.format.head.encode()
+        return (self.format.between if self.place is Place.BETWEEN else self.format.tail).encode()
 
     def _end_fixed(self) -> None:
         self._done = 0
@@ -237,6 +249,8 @@ class CallParser:
         call = ToolCall(id=f"call_{len(self.calls)}", name=self._name.decode(), arguments=dict(self.arguments))
         self.calls += (call,)
         self.place, self._arguments, self._name = Place.AFTER, None, b""
+        opener = self.format.open.encode()
+        self._openers = {self.format.separator.encode() + opener: self._end, opener: self._end}
 
     def _read_name(self, data: bytes, at: int) -> int:
         run = _NAME_BYTES.match(data, at)
@@ -276,12 +290,9 @@ def _place(reader: ArgumentsReader) -> Place:
     return Place.KEY if reader.spot is Spot.OPEN else Place.VALUE
 
 
-_FIXED = {Place.HEAD: _HEAD, Place.BETWEEN: _BETWEEN, Place.TAIL: _TAIL}
-
-
-def parse(output: str | bytes) -> CallParser:
+def parse(output: str | bytes, format: CallFormat = HERMES) -> CallParser:
     """Read a whole output."""
-    parser = CallParser()
+    parser = CallParser(format)
     parser.feed(output.encode("utf-8", "replace") if isinstance(output, str) else output)
     parser.close()
     return parser

@@ -1,17 +1,18 @@
 """The grammar of a generation: which texts the model may write, as Lark text for llguidance.
 
-Owns the shape of an output (plain text, calls in the canonical spelling, JSON only). Does not know the library that
+Owns the shape of an output (plain text, calls in the spelling of a format, JSON only). Does not know the library that
 compiles it, nor rules: the guard's mask narrows further. What a grammar allows, `aios.formats.calls` reads.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from aios.abi.chat import ToolChoice
 from aios.abi.tools import ToolSpec
-from aios.formats.calls import BETWEEN, CLOSE_TAG, HEAD, OPEN_TAG, SEPARATOR
 from aios.formats.schemas import clean
+from aios.formats.spelling import HERMES, CallFormat
 
 MAX_CALLS = 64
 """Calls in one output: as many as one `tool.call` takes."""
@@ -25,7 +26,10 @@ _SPELLING = {
 
 
 def generation_grammar(
-    tools: Sequence[ToolSpec], tool_choice: ToolChoice = "auto", output_schema: dict[str, Any] | None = None
+    tools: Sequence[ToolSpec],
+    tool_choice: ToolChoice = "auto",
+    output_schema: dict[str, Any] | None = None,
+    format: CallFormat = HERMES,
 ) -> str | None:
     """Return the Lark text for one generation, or None where anything may be written.
 
@@ -37,14 +41,40 @@ def generation_grammar(
         return _lines("start: output", f"output: {_json(output_schema, 'output schema')}")
     if tool_choice == "none" or (tool_choice == "auto" and not tools):
         return None
+    more = f"({_quote(format.separator + format.open)} body){{0,{MAX_CALLS - 1}}}"
     if tool_choice == "auto":
+        return _lines(*_text_or_calls(format, more), *_bodies(tools, format))
+    calls = f"start: {_quote(format.open)} body"
+    bodies = _bodies(_offered(tools, tool_choice), format)
+    return _lines(f"{calls} {more}" if tool_choice == "required" else calls, *bodies)
+
+
+def _text_or_calls(format: CallFormat, more: str) -> tuple[str, ...]:
+    """Plain text that holds no opening tag where one would begin a call, then calls or none."""
+    if not format.starts_output:
         # Lazy: the text ends at the first opening tag, so plain text can never hold one.
-        head = (f"start: TEXT | opened body ({_quote(SEPARATOR + OPEN_TAG)} body){{0,{MAX_CALLS - 1}}}",)
-        return _lines(*head, "TEXT: /(.|\\n)*/", f"opened[lazy]: /(.|\\n)*{OPEN_TAG}/", *_bodies(tools))
-    if tool_choice == "required":
-        start = f"start: call ({_quote(SEPARATOR)} call){{0,{MAX_CALLS - 1}}}"
-        return _lines(start, _call(), *_bodies(_offered(tools, tool_choice)))
-    return _lines("start: call", _call(), *_bodies(_offered(tools, tool_choice)))
+        opened = f"opened[lazy]: /(.|\\n)*{re.escape(format.open)}/"
+        return (f"start: TEXT | opened body {more}", "TEXT: /(.|\\n)*/", opened)
+    openers = [opener.decode() for opener in format.openers]
+    return (f"start: TEXT | {_quote(format.open)} body {more}", f"TEXT: /{_other_than(openers)}/")
+
+
+def _other_than(openers: Sequence[str]) -> str:
+    """Return a regular expression for the texts that begin with none of `openers`.
+
+    Character by character: what is still the beginning of an opener may end, or go on otherwise.
+    """
+    beginnings = {opener[:length] for opener in openers for length in range(len(opener))}
+    parts = []
+    for beginning in sorted(beginnings):
+        following = {opener[len(beginning)] for opener in openers if opener.startswith(beginning)}
+        others = "".join(sorted(f"\\x{ord(character):02x}" for character in following))
+        parts.append(f"{_regex(beginning)}([^{others}](.|\\n)*)?")
+    return "|".join(parts)
+
+
+def _regex(text: str) -> str:
+    return "".join(character if character.isalnum() else f"\\x{ord(character):02x}" for character in text)
 
 
 def _offered(tools: Sequence[ToolSpec], tool_choice: ToolChoice) -> list[ToolSpec]:
@@ -56,16 +86,12 @@ def _offered(tools: Sequence[ToolSpec], tool_choice: ToolChoice) -> list[ToolSpe
     return offered
 
 
-def _call() -> str:
-    return f"call: {_quote(OPEN_TAG)} body"
-
-
-def _bodies(tools: Sequence[ToolSpec]) -> list[str]:
+def _bodies(tools: Sequence[ToolSpec], format: CallFormat) -> list[str]:
     """One alternative a tool: its name as a constant, then its own arguments."""
     names = [f"tool_{number}" for number in range(len(tools))]
-    lines = [f"body: ({' | '.join(names)}) {_quote('}' + SEPARATOR + CLOSE_TAG)}"]
+    lines = [f"body: ({' | '.join(names)}) {_quote(format.tail)}"]
     for name, tool in zip(names, tools, strict=True):
-        lines.append(f"{name}: {_quote(HEAD + tool.name + BETWEEN)} {name}_arguments")
+        lines.append(f"{name}: {_quote(format.head + tool.name + format.between)} {name}_arguments")
         lines.append(f"{name}_arguments: {_json(_arguments(tool), f'tool {tool.name!r}')}")
     return lines
 

@@ -14,39 +14,43 @@ from typing import Any
 from aios.abi.chat import Message, ToolCall, ToolChoice
 from aios.abi.tools import ToolSpec
 from aios.formats.calls import render_call, render_output
+from aios.formats.spelling import HERMES, CallFormat
 
 _TAGS = re.compile(r"<(?=/?tool_(?:call|response)>|\|)")
 """Where a tag of ours, or a control token (`<|…|>`), would begin."""
 
 _INTRODUCTION = (
     "You can call tools. To call one, write exactly this, with the tool's name and its arguments as JSON:\n"
-    '<tool_call>\n{"name": "NAME", "arguments": {"key": value}}\n</tool_call>\n'
+    '{0.open}{0.head}NAME{0.between}{{"key": value}}{0.tail}\n'
     "The result comes back inside <tool_response> tags. Tools:"
 )
 
 
 def to_plain_messages(
-    messages: Sequence[Message], tools: Sequence[ToolSpec], tool_choice: ToolChoice = "auto"
+    messages: Sequence[Message],
+    tools: Sequence[ToolSpec],
+    tool_choice: ToolChoice = "auto",
+    format: CallFormat = HERMES,
 ) -> tuple[Message, ...]:
     """Return the conversation as plain system, user and assistant messages.
 
     The system message gains the tool section, unless there are no tools or `tool_choice` is `none`. The other choices
     are the grammar's business: the wording stays the same, so the prompt's KV stays shared.
     """
-    turns = tuple(_turns(messages))
+    turns = tuple(_turns(messages, format))
     if not tools or tool_choice == "none":
         return turns
-    section = describe_tools(tools)
+    section = describe_tools(tools, format)
     if turns and turns[0].role == "system":
         first = turns[0].content
         return (Message(role="system", content=f"{first}\n\n{section}" if first else section), *turns[1:])
     return (Message(role="system", content=section), *turns)
 
 
-def describe_tools(tools: Sequence[ToolSpec]) -> str:
+def describe_tools(tools: Sequence[ToolSpec], format: CallFormat = HERMES) -> str:
     """Write the tool section: how to call, one line a tool, one worked example a tool."""
-    lines = [_INTRODUCTION, *(_signature(tool) for tool in tools), "Examples:"]
-    return "\n".join([*lines, *(render_call(example_call(tool)) for tool in tools)])
+    lines = [_INTRODUCTION.format(format), *(_signature(tool) for tool in tools), "Examples:"]
+    return "\n".join([*lines, *(render_call(example_call(tool), format) for tool in tools)])
 
 
 def example_call(tool: ToolSpec) -> ToolCall:
@@ -63,19 +67,19 @@ def as_data(text: str) -> str:
     return _TAGS.sub("\\\\u003c", text)
 
 
-def _turns(messages: Sequence[Message]) -> Iterator[Message]:
+def _turns(messages: Sequence[Message], format: CallFormat) -> Iterator[Message]:
     for is_result, group in groupby(messages, key=lambda message: message.role == "tool"):
         if is_result:
             yield Message(role="user", content="\n".join(_result(message) for message in group))
         else:
-            yield from (_turn(message) for message in group)
+            yield from (_turn(message, format) for message in group)
 
 
-def _turn(message: Message) -> Message:
+def _turn(message: Message, format: CallFormat) -> Message:
     if message.role == "system":
         return Message(role="system", content=message.content)
     if message.role == "assistant":
-        return Message(role="assistant", content=render_output(as_data(message.content), message.tool_calls))
+        return Message(role="assistant", content=render_output(as_data(message.content), message.tool_calls, format))
     return Message(role="user", content=as_data(message.content))
 
 

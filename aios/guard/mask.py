@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from aios.abi.core import MaskState
 from aios.abi.tools import ToolSpec
 from aios.formats.arguments import ArgumentsReader, Spot
-from aios.formats.calls import BETWEEN, HEAD, OPEN_TAG, CallParser, Place
+from aios.formats.calls import CallParser, Place
+from aios.formats.spelling import HERMES, CallFormat
 from aios.guard.choices import Choices
 from aios.guard.shapes import Shapes, is_plain
 from aios.guard.standing import Rulebook, argument_name, decided, is_free, lead_of, place_of, written_value
 from aios.guard.vocabulary import Bits, Trie, Vocabulary, listed
 
-_HEAD, _BETWEEN = HEAD.encode(), BETWEEN.encode()
 _MOST_REMEMBERED = 1024
 _FEW = 12
 """Set tokens, up to which they are tested one by one."""
@@ -58,23 +58,34 @@ class _Known:
 
 
 class CallMasks:
-    """Makes call masks for one vocabulary. Implements `aios.abi.guard.MaskFactory`."""
+    """Makes call masks for one vocabulary and one spelling of calls. Implements `aios.abi.guard.MaskFactory`."""
 
-    def __init__(self, token_bytes: Sequence[bytes], special_ids: Iterable[int]) -> None:
+    def __init__(self, token_bytes: Sequence[bytes], special_ids: Iterable[int], format: CallFormat = HERMES) -> None:
         vocabulary = Vocabulary(token_bytes, special_ids)
-        self.vocabulary = vocabulary
-        self.shapes = Shapes(vocabulary)
+        self.vocabulary, self.format = vocabulary, format
+        self.head, self.between = format.head.encode(), format.between.encode()
+        self.shapes = Shapes(vocabulary, format)
         self.shapes.prepare()
-        tag = OPEN_TAG.encode()
-        self.crossing = vocabulary.having(tag + b"\n")
+        tag = format.open.encode()
+        self.crossing = vocabulary.having(tag + self.head[:1])
         """Tokens that open a call and go on inside it."""
         self.opening = vocabulary.having(tag)
-        self.tag_ending = vocabulary.having(b">")
+        self.tag_ending = vocabulary.having(tag[-1:])
+        """Tokens that may end an opening tag that was begun before."""
+        self.tag_crossing = vocabulary.having(tag[-1:] + self.head[:1])
         self.has_crossing, self.has_opening = bool(self.crossing.any()), bool(self.opening.any())
+
+    def outside(self, place: Place, *, is_enabled: bool) -> Bits | None:
+        """The tokens that must be looked at outside of a call; None: none. `is_enabled`: some tool may be called."""
+        if place is Place.TAG:
+            return self.tag_crossing if is_enabled else self.tag_ending
+        if is_enabled:
+            return self.crossing if self.has_crossing else None
+        return self.opening if self.has_opening else None
 
     def open(self, state: MaskState, tools: Sequence[ToolSpec]) -> "TokenMask":
         """Start a mask at the beginning of a generation's output."""
-        return TokenMask(self, Rulebook(state, tools), tuple(tools), CallParser())
+        return TokenMask(self, Rulebook(state, tools), tuple(tools), CallParser(self.format))
 
 
 class TokenMask:
@@ -133,13 +144,7 @@ class TokenMask:
         return known.forbidden is not None and _clear(bits, known.forbidden)
 
     def _outside(self, bits: Bits, place: Place) -> bool:
-        enabled = self._rulebook.enabled
-        if enabled:
-            candidates = self._masks.crossing if self._masks.has_crossing else None
-        elif place is Place.TAG:
-            candidates = self._masks.tag_ending
-        else:
-            candidates = self._masks.opening if self._masks.has_opening else None
+        candidates = self._masks.outside(place, is_enabled=bool(self._rulebook.enabled))
         return candidates is not None and self._test(bits, listed(bits & candidates), self._here())
 
     def _test(self, bits: Bits, tokens: Iterable[int], known: _Known) -> bool:
@@ -178,7 +183,7 @@ class TokenMask:
             return ~self._named()
         reader, tool = self._parser.reader, self._parser.tool
         if reader is None:
-            return self._all_but(self._from_root(_BETWEEN[self._parser.done : self._parser.done + 1]))
+            return self._all_but(self._from_root(self._masks.between[self._parser.done : self._parser.done + 1]))
         if tool not in self._rulebook.enabled:
             return None
         if reader.depth > 1:
@@ -215,10 +220,10 @@ class TokenMask:
         return self._free[place]
 
     def _named(self) -> Bits:
-        parser = self._parser
-        head = _HEAD[parser.done :] if parser.place is Place.HEAD else b""
+        parser, between = self._parser, self._masks.between
+        head = self._masks.head[parser.done :] if parser.place is Place.HEAD else b""
         names = [tool.encode() for tool in sorted(self._rulebook.enabled) if tool.encode().startswith(parser.name)]
-        return self._leading(sorted(head + name[len(parser.name) :] + _BETWEEN for name in names))
+        return self._leading(sorted(head + name[len(parser.name) :] + between for name in names))
 
     def _leading(self, wanted: Sequence[bytes]) -> Bits:
         """Tokens that begin one of the texts, which rise, and those that go on behind one and pass the test."""

@@ -9,10 +9,11 @@ import re
 from collections.abc import Callable, Iterable
 from functools import cached_property
 
-from aios.formats.calls import BETWEEN, HEAD, OPEN_TAG, CallParser, Place
+from aios.formats.calls import CallParser, Place
+from aios.formats.spelling import HERMES, CallFormat
 from aios.guard.vocabulary import Bits, Vocabulary, listed
 
-_IN_STRING = f'{OPEN_TAG}{HEAD}x{BETWEEN}{{"an argument that no token names": "x'.encode()
+_IN_STRING = '{0.open}{0.head}x{0.between}{{"an argument that no token names": "x'
 _CLOSES_NESTED = re.compile(rb'"[^"]*[\]}]')
 _BRACKETS = frozenset(b"]},")
 _SPECIAL = re.compile(rb'["\\\x00-\x1f]')
@@ -22,8 +23,8 @@ _CONTROL = re.compile(rb"[\x00-\x1f]")
 class Shapes:
     """Groups of tokens for the places inside arguments."""
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self._vocabulary = vocabulary
+    def __init__(self, vocabulary: Vocabulary, format: CallFormat = HERMES) -> None:
+        self._vocabulary, self._format = vocabulary, format
         self._standing: dict[bytes, bool] = {}
         """Tails of tokens → whether they can stand behind some string."""
 
@@ -92,7 +93,7 @@ class Shapes:
 
     def _can_stand(self, tail: bytes) -> bool:
         if tail not in self._standing:
-            self._standing[tail] = _stands(tail)
+            self._standing[tail] = _stands(tail, self._format)
         return self._standing[tail]
 
     @cached_property
@@ -124,7 +125,7 @@ def is_plain(data: bytes) -> bool:
     return b"\\" not in data
 
 
-def _stands(tail: bytes) -> bool:
-    parser = CallParser()
-    parser.feed(_IN_STRING + tail)
+def _stands(tail: bytes, format: CallFormat) -> bool:
+    parser = CallParser(format)
+    parser.feed(_IN_STRING.format(format).encode() + tail)
     return parser.place is not Place.ERROR

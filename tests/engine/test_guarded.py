@@ -1,17 +1,20 @@
 """Rules, mask, grammar and model together: what the gate would refuse is not decoded."""
 
 import pytest
+from torch import Tensor
 
 from aios.abi.chat import Message
 from aios.abi.core import Finished, Masked, Steer
 from aios.abi.guard import TraceEvent
 from aios.abi.tools import ToolSpec
 from aios.config import EngineSettings
+from aios.engine.batch import Batch
 from aios.engine.engine import Engine
+from aios.formats.spelling import FORMATS, CallFormat
 from aios.guard.gate import compile_rules
 from aios.guard.mask import CallMasks
 from aios.ids import ContextId
-from tests.engine.tiny import ByteLexicon, one, rows_of, run, submit, tiny_engine
+from tests.engine.tiny import ByteLexicon, TinyModel, one, rows_of, run, submit, tiny_engine
 
 RULES = """
 rule look_first "look the order up before a refund":
@@ -90,3 +93,31 @@ def test_the_real_model_is_kept_from_the_refund_that_it_would_choose() -> None:
     masked = [row.masked for row in rows_of(messages, "2:main") if isinstance(row.masked, Masked)]
     assert masked
     assert {one_mask.rule for one_mask in masked} == {"look_first"}
+
+
+@pytest.mark.parametrize("spelling", FORMATS.values(), ids=lambda spelling: spelling.name)
+@pytest.mark.parametrize("tool_choice", ["required", "auto"])
+def test_the_mask_holds_in_every_spelling_of_calls(spelling: CallFormat, tool_choice: str) -> None:
+    gate = compile_rules(RULES, tools=TOOLS)
+    lexicon = ByteLexicon()
+    masks = CallMasks(lexicon.token_bytes, lexicon.special_ids, spelling)
+    engine = tiny_engine(mask_factory=masks, call_format=spelling, model=WantsToRefund(spelling))
+    order = submit(prompt="a", tools=TOOLS, tool_choice=tool_choice, max_tokens=75, mask=gate.mask_state(1, 0.0))
+    messages = run(engine, order)
+    assert [call.name for call in one(messages, Finished).generation.tool_calls] == ["look_up"]
+    assert {row.masked.rule for row in rows_of(messages) if row.masked} == {"look_first"}
+
+
+class WantsToRefund(TinyModel):
+    """Opens a call and then begins the name of the refund."""
+
+    def __init__(self, spelling: CallFormat) -> None:
+        super().__init__()
+        self._wanted = [*f"{spelling.open}{spelling.head}r".encode()]
+
+    def forward(self, batch: Batch, pool: Tensor) -> Tensor:
+        logits = super().forward(batch, pool)
+        place = int(batch.positions[-1])  # the prompt has one token
+        if place < len(self._wanted):
+            logits[:, self._wanted[place]] += 1000
+        return logits

@@ -25,6 +25,7 @@ from aios.engine.disk import DiskTier
 from aios.engine.engine import Engine
 from aios.engine.shortcuts import Shortcuts
 from aios.engine.tiers import Memory
+from aios.formats.spelling import HERMES, CallFormat
 from aios.ids import ContextId
 from aios.sched import make_planner, make_retention
 
@@ -161,6 +162,7 @@ def tiny_engine(
     dtype: torch.dtype = torch.float64,
     copier: Copier | None = None,
     shortcuts: Shortcuts = Shortcuts(),  # noqa: B008 - immutable
+    call_format: CallFormat = HERMES,
 ) -> Engine:
     """Return an engine with a tiny model; pages have 4 tokens."""
     model = model or TinyModel()
@@ -178,6 +180,7 @@ def tiny_engine(
         clock=clock or Ticks(),
         mask_factory=mask_factory,
         shortcuts=shortcuts,
+        call_format=call_format,
     )
 
 
