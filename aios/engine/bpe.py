@@ -3,8 +3,8 @@
 Merging itself is the `tokenizers` library's.
 """
 
+import codecs
 from collections.abc import Iterable, Mapping
-from functools import cache
 
 import tokenizers
 from tokenizers import AddedToken, Regex, models, pre_tokenizers
@@ -50,7 +50,7 @@ class ByteLevel:
 
 def byte_level(plain: Mapping[str, int], merges: Iterable[str], pre: str, whole: Iterable[str], name: str) -> ByteLevel:
     """Build the encoder of the tokens `plain`, of which `whole` are taken out of a text before it is cut."""
-    pairs = [_pair(line, name) for line in merges]
+    pairs = _pairs(merges, name)
     try:
         model = models.BPE(vocab=dict(plain), merges=pairs, ignore_merges=pre in WHOLE_WORDS)
     except Exception as error:
@@ -70,23 +70,25 @@ def take_whole(encoder: tokenizers.Tokenizer, spellings: Iterable[str]) -> None:
 
 def token_bytes(token: str) -> bytes:
     """Return the bytes behind a token's spelling; a spelling with other characters stands for itself."""
-    table = _byte_of()
     try:
-        return bytes([table[character] for character in token])
-    except KeyError:
+        return codecs.charmap_encode(token, "strict", _BYTES)[0]
+    except UnicodeEncodeError:
         return token.encode()
 
 
-def _pair(merge: str, name: str) -> tuple[str, str]:
-    left, _, right = merge.partition(" ")
-    if not left or not right:
-        raise ModelError(f"{name}: merge {merge[:40]!r} is not two tokens with a space between")
-    return left, right
+def _pairs(merges: Iterable[str], name: str) -> list[tuple[str, str]]:
+    pairs = [(left, right) for left, _, right in (line.partition(" ") for line in merges)]
+    for left, right in pairs:
+        if not left or not right:
+            raise ModelError(f"{name}: merge {f'{left} {right}'[:40]!r} is not two tokens with a space between")
+    return pairs
 
 
-@cache
-def _byte_of() -> dict[str, int]:
-    """From the printable characters of byte-level vocabularies to bytes."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in set(printable)]
-    return {chr(byte): byte for byte in printable} | {chr(256 + place): byte for place, byte in enumerate(others)}
+def _characters() -> str:
+    """Return the printable character that stands for each byte in such vocabularies."""
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = iter(range(256, 512))
+    return "".join(chr(byte if byte in printable else next(others)) for byte in range(256))
+
+
+_BYTES = codecs.charmap_build(_characters())

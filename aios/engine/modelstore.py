@@ -109,13 +109,13 @@ def rm(name: str) -> int:
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file, or of a folder's list of names and digests; remembered beside the file.
 
-    What is remembered counts only while size and time of change are the same.
+    What is remembered counts only while the file is the same one, of the same size and time of change.
     """
     if path.is_dir():
         lines = [f"{sha256_of(file)}  {file.name}" for file in _model_files(path)]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
     note, stat = path.with_name(path.name + ".sha256.json"), path.stat()
-    seen = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    seen = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "inode": stat.st_ino}
     try:
         remembered = json.loads(note.read_text())
         if isinstance(remembered, dict) and seen.items() <= remembered.items():

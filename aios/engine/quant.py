@@ -93,7 +93,7 @@ def _nibbles(packed: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _q8_0(blocks: Tensor) -> Tensor:
-    return blocks[:, 2:].contiguous().view(torch.int8).float().mul_(_half(blocks, 0))
+    return blocks[:, 2:].view(torch.int8) * _half(blocks, 0)
 
 
 def _q4_0(blocks: Tensor) -> Tensor:

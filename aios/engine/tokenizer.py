@@ -32,6 +32,7 @@ _ENDS_BESIDES = frozenset(
 """Special tokens that end a turn, besides the one that the file names."""
 
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = range(1, 7)
+_TEXT = frozenset({_NORMAL, _UNUSED})
 
 
 class Encoder(Protocol):
@@ -180,7 +181,7 @@ def gguf_tokenizer(file: GgufFile) -> Tokenizer:
         )
     table = _Table.of(file)
     by_scores = kind == "llama"
-    text = {token: i for i, token in enumerate(table.tokens) if table.kinds[i] in (_NORMAL, _UNUSED)}
+    text = {token: i for i, (token, kind) in enumerate(zip(table.tokens, table.kinds, strict=True)) if kind in _TEXT}
     whole = {table.tokens[i]: i for i in table.defined - table.markers}
     prefix = by_scores and file.flag("tokenizer.ggml.add_space_prefix", default=True)
     encoder: Encoder = (
@@ -250,7 +251,7 @@ def _score_merges(
 
 def _piece_bytes(table: _Table) -> list[bytes]:
     verbatim = table.special | table.defined
-    result = [piece_bytes(token) for token in table.tokens]
+    result = list(map(piece_bytes, table.tokens))
     for index in verbatim:
         result[index] = table.tokens[index].encode()
     for index, kind in enumerate(table.kinds):
