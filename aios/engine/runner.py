@@ -104,13 +104,20 @@ class Runner:
                 self._replay(_Size(rows, context))
 
     @torch.inference_mode()
-    def forward(self, batch: Batch, pool: Tensor) -> Tensor:
-        """Compute a step. The logits are float32 [S, vocab] on the device and hold until the next step."""
+    def forward(self, batch: Batch, pool: Tensor, *, chosen: Tensor | None = None) -> Tensor:
+        """Compute a step. The logits are float32 [S, vocab] on the device and hold until the next step.
+
+        `chosen`, int32 [T] on the device, takes the place of the batch's tokens: a step of single tokens can so be
+        given away before the host knows what the step before it chose.
+        """
         assert pool is self._pool, "captured steps write to the pool that they were captured with"
         size = self._size(batch)
+        assert chosen is None or size is not None, "only single tokens are chosen"
         if size is None:
             return self._decoder.forward(self._as_tables(batch), pool)
         self._inputs.fill(batch, size.rows)
+        if chosen is not None:
+            self._inputs.take(chosen)
         logits = self._replay(size)()[: len(batch.rows)]
         return logits if len(batch.sample) == len(logits) else logits.index_select(0, batch.sample.to(logits.device))
 
@@ -172,6 +179,10 @@ class _Inputs:
             self._pages[place, :used] = row.pages[:used].numpy()
         self._spare(count, rows)
         self._send()
+
+    def take(self, chosen: Tensor) -> None:
+        """Overwrite the tokens of the step on the device."""
+        self._there[: len(chosen)].copy_(chosen)
 
     def clear(self, rows: int) -> None:
         """Write a step in which nobody takes part."""
