@@ -130,9 +130,18 @@ def make_engine(
         clock=time.monotonic,
         mask_factory=CallMasks(loaded.tokenizer.token_bytes, loaded.tokenizer.special_ids, spelling),
         call_format=spelling,
-        shortcuts=Shortcuts(speculation=settings.speculation, jump_forward=settings.jump_forward),
+        shortcuts=shortcuts(settings),
+        is_exact=loaded.numerics.is_exact,
+        may_drop=loaded.numerics.is_exact or not settings.deterministic,
         on_ready=on_ready,
     )
+
+
+def shortcuts(settings: HostSettings) -> Shortcuts:
+    """Return what may save steps; deterministic mode takes nothing that could choose other tokens."""
+    is_canonical = settings.jump_forward == "canonical"
+    jump_forward = "exact" if settings.deterministic and is_canonical else settings.jump_forward
+    return Shortcuts(speculation=settings.speculation, jump_forward=jump_forward)
 
 
 def prompter(loaded: LoadedModel, spelling: CallFormat) -> Prompter:

@@ -44,6 +44,8 @@ class Turn:
     ahead: int = 0
     """Of these, how many stand behind the last token that had logits and are not computed yet."""
     switches: int = 0
+    is_recomputed: bool = False
+    """Whether KV behind its first token was computed again by numbers that may differ."""
     started_s: float | None = None
     first_token_s: float | None = None
     last_token_s: float | None = None
@@ -103,6 +105,7 @@ class Turn:
             mask_version=self.mask.version if self.mask else None,
             parsed=self._parsed(finish),
             jump_forward=self.jumped,
+            recovery="recomputed, not trace-exact" if self.is_recomputed else None,
         )
 
     def _parsed(self, finish: Finish) -> Any:

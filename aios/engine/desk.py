@@ -270,6 +270,9 @@ class Desk:
         context = self._find(order)
         if order.tier not in (Tier.HOST, Tier.DISK, Tier.DROPPED):
             raise Refusal("E-TIER", f"context {order.context}: no tier {order.tier!r}; there are host, disk, dropped")
+        if order.tier == Tier.DROPPED and not self._workspace.may_drop:
+            reason = "this device cannot compute the same numbers again; there are host, disk"
+            raise Refusal("E-TIER", f"context {order.context}: no tier 'dropped' in deterministic mode: {reason}")
         if context.is_scheduled:
             self._workspace.planner.left(context.id)
         context.is_held = True

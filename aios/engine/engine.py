@@ -43,7 +43,7 @@ class _Meter:
 
 
 class Engine:
-    """Many contexts on one model."""
+    """Many contexts on one model. `is_exact`: the model's numbers for a context do not depend on the batch."""
 
     def __init__(
         self,
@@ -57,6 +57,7 @@ class Engine:
         prompt: Prompter,
         clock: Callable[[], float],
         mask_factory: MaskFactory | None = None,
+        is_exact: bool = False,
         may_drop: bool = True,
         call_format: CallFormat = HERMES,
         shortcuts: Shortcuts = Shortcuts(),  # noqa: B008 - immutable
@@ -66,7 +67,7 @@ class Engine:
         self._model, self.lexicon, self._limits, self._clock = model, lexicon, limits, clock
         self._workspace = Workspace(memory, planner, clock, retention, may_drop=may_drop)
         self.grammars = Grammars(lexicon, on_ready=on_ready)
-        self._shortcuts = shortcuts
+        self._shortcuts, self._is_exact = shortcuts, is_exact
         self._decoding = Decoding(lexicon, jump_forward=shortcuts.jump_forward, clock=clock)
         self._meter = _Meter(since_s=clock())
         self._desk = Desk(
@@ -220,6 +221,8 @@ class Engine:
         if count <= 0:
             return None
         self.memory.extend(context.table, count)
+        has_lost = bool(turn.generated) and context.outstanding > 1 + turn.ahead
+        turn.is_recomputed |= has_lost and not self._is_exact
         return Grant(context, count)
 
     def _await_copies(self, plan: Plan) -> list[Grant]:

@@ -55,7 +55,7 @@ class Workspace:
         may_drop: bool = True,
     ) -> None:
         self.memory, self.planner, self.clock = memory, planner, clock
-        self._retention, self._may_drop = retention, may_drop
+        self._retention, self.may_drop = retention, may_drop
         self.contexts: dict[ContextId, Context] = {}
         self.num_switches = self.num_swapped = 0
         self._returns: dict[ContextId, _Return] = {}
@@ -206,7 +206,7 @@ class Workspace:
 
     def evict(self, context: Context, reason: str) -> float:
         """Take a context off the device, to wherever that costs least."""
-        footprint, room = self.memory.footprint(context.table), self.memory.room(may_drop=self._may_drop)
+        footprint, room = self.memory.footprint(context.table), self.memory.room(may_drop=self.may_drop)
         refuge = self._retention.refuge(footprint, room, self.memory.gauges.rates)
         return self.switch_out(context, Tier(refuge), reason)
 
@@ -261,7 +261,7 @@ class Workspace:
     def idle(self) -> list[Context]:
         """Contexts that hold frames and have nothing to do, the greatest waste of memory first."""
         idle = [c for c in self.contexts.values() if c.turn is None and c.table.resident and c.table.pages]
-        now, room, rates = self.clock(), self.memory.room(may_drop=self._may_drop), self.memory.gauges.rates
+        now, room, rates = self.clock(), self.memory.room(may_drop=self.may_drop), self.memory.gauges.rates
 
         def waste(context: Context) -> float:
             return self._retention.waste(self.memory.footprint(context.table, now - context.used_s), room, rates)

@@ -14,13 +14,13 @@ from aios.errors import ModelError
 
 
 @functools.cache
-def real_model(threads: int = 1) -> LoadedModel:
+def real_model(threads: int = 1, *, deterministic: bool = False) -> LoadedModel:
     """Load the default model; the test is skipped where it is missing."""
     try:
         path = modelstore.find(EngineSettings().model).path
     except ModelError as error:
         pytest.skip(str(error))
-    return load_model(path, threads=threads)
+    return load_model(path, threads=threads, deterministic=deterministic)
 
 
 def real_engine(settings: EngineSettings, swap_folder: Path | None = None) -> Engine:

@@ -160,6 +160,8 @@ def tiny_engine(
     clock: Callable[[], float] | None = None,
     model: Model | None = None,
     dtype: torch.dtype = torch.float64,
+    is_exact: bool = False,
+    may_drop: bool = True,
     copier: Copier | None = None,
     shortcuts: Shortcuts = Shortcuts(),  # noqa: B008 - immutable
     call_format: CallFormat = HERMES,
@@ -180,6 +182,8 @@ def tiny_engine(
         clock=clock or Ticks(),
         mask_factory=mask_factory,
         shortcuts=shortcuts,
+        is_exact=is_exact,
+        may_drop=may_drop,
         call_format=call_format,
     )
 
