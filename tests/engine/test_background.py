@@ -4,6 +4,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
@@ -37,6 +38,20 @@ def test_full_pages_are_copied_ahead_in_the_background() -> None:
     assert memory.statistics().pages_host == 0  # mirrors of pages on the device
     assert memory.suspend(table).copied == 1
     assert memory.device.num_free == 8
+
+
+def test_nothing_is_copied_ahead_where_the_policy_finds_memory_short() -> None:
+    asked: list[float] = []
+
+    def refuses(free: float) -> bool:
+        asked.append(free)
+        return False
+
+    memory = Memory(torch.zeros((8, 2, 2, 1, 4, 2)), host_pages=8, writes_through=refuses)
+    table = memory.open()
+    append(memory, table, NINE)
+    assert (memory.host.num_free, asked) == (8, [1.0])
+    assert memory.suspend(table).copied == 3
 
 
 def test_a_context_that_leaves_before_its_copies_have_ended_keeps_those_frames_until_then() -> None:

@@ -96,6 +96,9 @@ class Pool:
         assert set(plan.reasons) == set(plan.swap_out)
         for name in plan.swap_out:
             assert not self.contexts[name].is_away
+        for name in plan.prefetch:
+            assert self.contexts[name].is_away
+            assert name not in plan.grants
         for name, tokens in plan.grants.items():
             one = self.contexts[name]
             assert one.is_away == (name in plan.swap_in)
@@ -107,7 +110,7 @@ class Pool:
             one.is_away = True
             if one.since_in is not None:
                 self.decoded_before_swap_out.append((name, one.since_in))
-        for name in plan.swap_in:
+        for name in (*plan.swap_in, *plan.prefetch):
             self.contexts[name].is_away = False
             self.contexts[name].since_in = 0
 
