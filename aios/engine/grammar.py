@@ -28,7 +28,9 @@ class Lexicon(Protocol):
     token_bytes: list[bytes]
     """The bytes of each token."""
 
-    def encode(self, text: str) -> list[int]: ...
+    def encode_rest(self, text: str) -> list[int]:
+        """Return the ids of plain text that continues other text."""
+        ...
 
 
 class Grammar:
@@ -138,7 +140,7 @@ class _ByteVocabulary:
     """What `TokenizerWrapper` asks for."""
 
     def __init__(self, lexicon: Lexicon) -> None:
-        self._encode = lexicon.encode
+        self._encode = lexicon.encode_rest
         self.eos_token_id = min(lexicon.eos_ids)
         self.bos_token_id = None
         self.tokens = lexicon.token_bytes

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aios.abi.chat import Message
+from aios.engine.grammar import Grammars
 from aios.engine.spm import ScoreMerges
 from aios.engine.tokenizer import Tokenizer, json_tokenizer
 from aios.errors import ModelError
@@ -144,3 +145,13 @@ def test_both_file_kinds_give_the_same_facts() -> None:
     assert (JSON.token_bytes, JSON.eos_ids, JSON.bos_id) == (TINY.token_bytes, TINY.eos_ids, TINY.bos_id)
     chat = [Message(role="user", content="a"), Message(role="assistant", content="b")]
     assert JSON.encode_chat(chat) == TINY.encode_chat(chat)
+
+
+def test_text_that_a_grammar_forces_is_written_as_a_continuation() -> None:
+    spaced = tokenizer_of(scored_metadata(**{"ggml.add_space_prefix": True}))
+    grammars = Grammars(spaced)
+    pending = grammars.open('start: "hello"')
+    pending.wait()
+    forced = pending.take().forced()
+    grammars.close()
+    assert spaced.encode("hello") != spaced.encode_rest("hello") == list(forced)

@@ -130,6 +130,10 @@ class ByteLexicon:
         """Return the bytes of `text` as tokens."""
         return list(text.encode())
 
+    def encode_rest(self, text: str) -> list[int]:
+        """The same: no text is written another way for what stands before it."""
+        return self.encode(text)
+
 
 def render(request: LlmGenerate, tools: Sequence[ToolSpec]) -> list[int]:
     """Write a conversation as its bytes."""
