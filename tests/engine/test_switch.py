@@ -6,6 +6,7 @@ import pytest
 
 from aios.abi.core import Described, Finished, Refused, Resume, Suspend, Switched
 from aios.config import EngineSettings
+from aios.engine.copier import InThreads
 from aios.engine.pages import Tier
 from aios.ids import ContextId
 from tests.engine.exact import interrupt, interrupted_run, state
@@ -119,9 +120,10 @@ def test_a_lone_generation_of_the_real_model_is_the_same_with_and_without_interr
     order = submit("1:main", range(1000, 1060), max_tokens=30)
     engine = real_engine(EngineSettings(pool_pages=64, threads=1), tmp_path)
     whole = tokens_of(run(engine, order))[MAIN]
-    engine = real_engine(EngineSettings(pool_pages=64, threads=1), tmp_path)
+    engine = real_engine(EngineSettings(pool_pages=64, threads=1), tmp_path, InThreads())
     engine.do(order)
     while engine.step():
         if engine.contexts[MAIN].turn is not None:
             interrupt(engine, MAIN, "disk")
     assert tokens_of(engine.take_messages())[MAIN] == whole
+    engine.close()
