@@ -9,6 +9,7 @@ from torch import Tensor
 from aios.engine.weights import LayerWeights, Weights
 from aios.errors import ModelError
 from aios_kernels.linear import DenseLinear, Int4Linear, Linear
+from aios_kernels.row_tiles import TiledLinear
 
 GPU_DTYPE = torch.bfloat16
 
@@ -34,6 +35,25 @@ def placed(weights: Weights, device: torch.device, dtype: torch.dtype = GPU_DTYP
         frequencies=weights.frequencies.to(device),
         local_frequencies=None if local is None else local.to(device),
     )
+
+
+def in_tiles(weights: Weights, rows: int) -> Weights:
+    """Return the weights with products that take the same number of rows whatever the step."""
+
+    def tiled(linear: Linear) -> TiledLinear:
+        return TiledLinear(linear, rows, rows)
+
+    layers = [
+        replace(
+            layer,
+            qkv=tiled(layer.qkv),
+            output=tiled(layer.output),
+            gate_up=tiled(layer.gate_up),
+            down=tiled(layer.down),
+        )
+        for layer in weights.layers
+    ]
+    return replace(weights, layers=layers, head=tiled(weights.head))
 
 
 def _placed_layer(layer: LayerWeights, device: torch.device, dtype: torch.dtype) -> LayerWeights:

@@ -55,7 +55,8 @@ class CudaGraphs:
                 work()
         torch.cuda.current_stream().wait_stream(self._stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._memory, stream=self._stream):
+        # copy threads may use the device meanwhile
+        with torch.cuda.graph(graph, pool=self._memory, stream=self._stream, capture_error_mode="thread_local"):
             result = work()
 
         def replay() -> Tensor:
@@ -80,15 +81,21 @@ class Runner:
         self, decoder: TableModel, pool: Tensor, *, spare_page: int, max_rows: int, capture: Capture = plainly
     ) -> None:
         self._decoder, self._pool, self._capture = decoder, pool, capture
-        self._inputs = _Inputs(pool, spare_page, max_rows, decoder.config.max_context)
+        longest = min(decoder.config.max_context, pool.shape[0] * pool.shape[4])
+        self._inputs = _Inputs(pool, spare_page, max_rows, longest)
         self._row_sizes = _row_sizes(max_rows)
-        self._context_sizes = _context_sizes(decoder.config.max_context)
+        self._context_sizes = _context_sizes(longest)
         self._replays: dict[_Size, Replay] = {}
 
     @property
     def config(self) -> ModelConfig:
         """Shape of the model."""
         return self._decoder.config
+
+    @property
+    def decoder(self) -> TableModel:
+        """What computes."""
+        return self._decoder
 
     @property
     def num_captured(self) -> int:
