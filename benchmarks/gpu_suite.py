@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from aios.engine.batch import ModelConfig
+from aios.engine.placement import in_tiles
 from aios.errors import AiosError
 from benchmarks.common import Sheet, load_targets, report, table
 from benchmarks.gpu import ceilings, models, operations, peers
@@ -129,7 +130,7 @@ class Suite:
         config = models.QWEN3_06B if self.is_gpu else models.TINY
         weights = models.random_weights(config, self.device, self.dtype, is_tied=True)
         seconds = {}
-        for name, used in {"fast": weights, "fixed": models.in_tiles(weights, TILE_ROWS)}.items():
+        for name, used in {"fast": weights, "fixed": in_tiles(weights, TILE_ROWS)}.items():
             bed = Bed(config, used, self.load, self.clock)
             one, many = bed.decode(1, self.load.short), bed.decode(self.load.rows, self.load.context)
             seconds[name] = {"b1": one.ahead_s, "b64": many.ahead_s, "prefill": bed.prefill()}

@@ -11,8 +11,7 @@ from aios.engine.batch import Batch, ModelConfig, Row
 from aios.engine.decoder import Decoder
 from aios.engine.runner import CudaGraphs, Runner, plainly
 from aios.engine.weights import LayerWeights, Weights, rope_frequencies
-from aios_kernels.linear import DenseLinear, Linear
-from aios_kernels.row_tiles import TiledLinear
+from aios_kernels.linear import DenseLinear
 from benchmarks.gpu.ceilings import Ceilings
 from benchmarks.gpu.clock import Clock
 
@@ -76,25 +75,6 @@ def random_weights(config: ModelConfig, device: torch.device, dtype: torch.dtype
     ]
     head = DenseLinear(embedding if is_tied else matrix(config.vocab, config.dim))
     return Weights(embedding, layers, ones(config.dim), head, rope_frequencies(config).to(device))
-
-
-def in_tiles(weights: Weights, rows: int) -> Weights:
-    """Return the weights with products that take the same number of rows whatever the step."""
-
-    def tiled(linear: Linear) -> TiledLinear:
-        return TiledLinear(linear, rows, rows)
-
-    layers = [
-        replace(
-            layer,
-            qkv=tiled(layer.qkv),
-            output=tiled(layer.output),
-            gate_up=tiled(layer.gate_up),
-            down=tiled(layer.down),
-        )
-        for layer in weights.layers
-    ]
-    return replace(weights, layers=layers, head=tiled(weights.head))
 
 
 class Bed:
