@@ -31,13 +31,15 @@ from aios.abi.sched import Retention
 from aios.abi.syscalls import LlmGenerate
 from aios.abi.tools import ToolSpec
 from aios.config import EngineSettings, home
+from aios.engine import gpu
 from aios.engine.calibration import measure, rates_file, read_rates, write_rates
-from aios.engine.copier import Copier, InThreads
+from aios.engine.copier import Copier, InThreads, OnStreams
 from aios.engine.desk import Limits, Prompter
 from aios.engine.disk import DiskTier
 from aios.engine.engine import Engine
 from aios.engine.host import Wire, die, serve
 from aios.engine.loader import LoadedModel, load_model
+from aios.engine.placement import pick_device
 from aios.engine.shortcuts import Shortcuts
 from aios.engine.tiers import Memory
 from aios.errors import AiosError
@@ -91,15 +93,11 @@ def run(connection: socket.socket, settings: HostSettings, began: float) -> None
     """Load the model and serve until the kernel says `Shutdown` or goes away. Raises ModelError."""
     wire = Wire(connection, on_end=die)
     os.nice(NICENESS)
-    threads = settings.threads or physical_cores()
-    loaded = load_model(
-        Path(settings.model),
-        threads=threads,
-        exact=settings.exact,
-        deterministic=settings.deterministic,
-        anyway=settings.load_anyway,
-    )
-    memory = make_memory(loaded, settings, InThreads(wire.wake))
+    device = pick_device(settings.device)
+    loaded = load(settings, device)
+    memory = make_memory(loaded, settings, make_copier(device, wire.wake), device)
+    if device.type == "cuda":
+        loaded = gpu.replaying(loaded, memory, max_rows=settings.max_rows)
     engine = make_engine(loaded, memory, settings, on_ready=wire.wake)
     kept = rates_file(home() / "cache", fingerprint(loaded, settings), torch.get_num_threads())
     memory.gauges.rates = read_rates(kept) or measure(memory)
@@ -107,6 +105,24 @@ def run(connection: socket.socket, settings: HostSettings, began: float) -> None
     serve(engine, wire, describe(loaded, memory, settings, load_s=time.monotonic() - began))
     write_rates(kept, memory.gauges.rates)
     engine.close()
+
+
+def load(settings: HostSettings, device: torch.device) -> LoadedModel:
+    """Load the model where it is to run. Raises ModelError."""
+    is_cpu = device.type == "cpu"
+    loaded = load_model(
+        Path(settings.model),
+        threads=settings.threads or physical_cores(),
+        exact=settings.exact,
+        deterministic=settings.deterministic and is_cpu,
+        anyway=settings.load_anyway,
+    )
+    return loaded if is_cpu else gpu.moved(loaded, device, deterministic=settings.deterministic)
+
+
+def make_copier(device: torch.device, on_done: Callable[[], None]) -> Copier:
+    """Return what copies between the tiers beside the step loop."""
+    return OnStreams(on_done) if device.type == "cuda" else InThreads(on_done)
 
 
 def make_engine(
@@ -154,17 +170,23 @@ def prompter(loaded: LoadedModel, spelling: CallFormat) -> Prompter:
     return prompt
 
 
-def make_memory(loaded: LoadedModel, settings: HostSettings, copier: Copier | None = None) -> Memory:
+def make_memory(
+    loaded: LoadedModel, settings: HostSettings, copier: Copier | None = None, device: torch.device | None = None
+) -> Memory:
     """Allocate the pools; pages that are never touched cost no memory. Without `copier` copies are made at once."""
     config, kv_dtype = loaded.config, loaded.kv_dtype
     page_bytes = config.page_bytes(settings.page_tokens, kv_dtype.itemsize)
     free = psutil.virtual_memory().available
     enough = _MOST_CONTEXTS * -(-config.max_context // settings.page_tokens)
-    pages = settings.pool_pages or max(1, min(enough, int(free * _POOL_SHARE) // page_bytes))
+    if device is not None and device.type == "cuda":
+        fitting, enough = gpu.pool_pages(page_bytes, device), enough * settings.max_rows
+    else:
+        fitting = int(free * _POOL_SHARE) // page_bytes
+    pages = settings.pool_pages or max(1, min(enough, fitting))
     host_pages = settings.host_pages or min(4 * pages, int(free * _HOST_SHARE) // page_bytes)
     shape = (pages, config.layers, 2, config.kv_heads, settings.page_tokens, config.head_dim)
     return Memory(
-        torch.zeros(shape, dtype=kv_dtype),
+        torch.zeros(shape, dtype=kv_dtype, device=device),
         host_pages=host_pages,
         disk=_disk(loaded, settings, page_bytes),
         copier=copier,
@@ -199,7 +221,7 @@ def fingerprint(loaded: LoadedModel, settings: HostSettings) -> dict[str, str]:
         "numerics": loaded.numerics.name,
         "page_tokens": str(settings.page_tokens),
         "torch": str(torch.__version__),
-        "device": torch.backends.cpu.get_cpu_capability(),
+        "device": gpu.name() if gpu.runs(loaded) else torch.backends.cpu.get_cpu_capability(),
     }
 
 
@@ -210,7 +232,7 @@ def describe(loaded: LoadedModel, memory: Memory, settings: HostSettings, *, loa
         model_sha256=loaded.sha256,
         architecture=loaded.architecture,
         dtype=loaded.dtype,
-        device="cpu",
+        device=memory.pool.device.type,
         max_context=loaded.config.max_context,
         vocab_size=loaded.config.vocab,
         page_tokens=memory.page_tokens,
