@@ -31,10 +31,10 @@ _MOST_CODE = 127
 
 
 @cache
-def open_library(folder: Path) -> tuple[Library, str] | None:
-    """Return the native library and its name, built on first use; None, which was logged, where it cannot be had."""
+def open_library(folder: Path) -> Library | None:
+    """Return the native library, built on first use; None, which was logged, where it cannot be had."""
     path = built(folder)
-    return None if path is None else (Library(path), path.stem)
+    return None if path is None else Library(path)
 
 
 def suits(config: ModelConfig) -> bool:

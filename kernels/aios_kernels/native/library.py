@@ -133,6 +133,8 @@ class Library:
     """The loaded library."""
 
     def __init__(self, path: Path) -> None:
+        self.name = path.stem
+        """With a digest of the sources, the compiler and the processor."""
         self._functions = ctypes.CDLL(str(path))
         self._functions.aios_decoder_new.restype = ctypes.c_void_p
         self._functions.aios_decoder_new.argtypes = (ctypes.POINTER(_Model), ctypes.c_int32)
