@@ -51,6 +51,8 @@ class EngineSettings(BaseSettings):
     """Most tokens (prefill chunks and decodes) in one forward step."""
     max_rows: int = Field(default=32, ge=1)
     """Most contexts in one forward step."""
+    native: bool = True
+    """On a CPU use the native operations, built once where a C++ compiler is found; torch's otherwise."""
     deterministic: bool = False
     """The same tokens whatever else runs and however often a context is preempted or recomputed; slower."""
     check_host_pages: bool = False

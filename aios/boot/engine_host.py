@@ -115,6 +115,7 @@ def load(settings: HostSettings, device: torch.device) -> LoadedModel:
         threads=settings.threads or physical_cores(),
         exact=settings.exact,
         deterministic=settings.deterministic and is_cpu,
+        native=settings.native and is_cpu,
         anyway=settings.load_anyway,
     )
     return loaded if is_cpu else gpu.moved(loaded, device, deterministic=settings.deterministic)

@@ -83,7 +83,7 @@ def main() -> None:
     """Load the model and obey."""
     model, threads = Path(sys.argv[1]), int(sys.argv[2])
     began = time.perf_counter()
-    loaded = load_model(model, threads=threads)
+    loaded = load_model(model, threads=threads, native=True)
     settings = HostSettings(model=str(model), pool_pages=POOL_PAGES, max_rows=MOST_ROWS, threads=threads)
     engine = make_engine(loaded, make_memory(loaded, settings), settings)
     obey(Ours(engine).act, load_s=time.perf_counter() - began, dtype=loaded.dtype, sha256=loaded.sha256)
