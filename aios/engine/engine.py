@@ -221,7 +221,9 @@ class Engine:
         if count <= 0:
             return None
         self.memory.extend(context.table, count)
-        has_lost = bool(turn.generated) and context.outstanding > 1 + turn.ahead
+        # tokens forced before the first step do not count: nothing was computed before them
+        has_begun = turn.first_token_s is not None or bool(turn.order.generated)
+        has_lost = has_begun and context.outstanding > 1 + turn.ahead
         turn.is_recomputed |= has_lost and not self._is_exact
         return Grant(context, count)
 

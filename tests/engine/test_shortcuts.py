@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from torch import Tensor
 
+from aios.abi.chat import Message
 from aios.abi.core import AnyMessage, Drop, Finished, Statistics, Submit
 from aios.engine.batch import Batch
 from aios.engine.engine import Engine
@@ -32,7 +33,7 @@ def masks() -> CallMasks:
 
 
 def engine_of(shortcuts: Shortcuts = Shortcuts(), **options: Any) -> Engine:  # noqa: B008 - immutable
-    return tiny_engine(shortcuts=shortcuts, mask_factory=masks(), **options)
+    return tiny_engine(shortcuts=shortcuts, mask_factory=masks(), is_exact=True, **options)
 
 
 def steps(messages: Sequence[AnyMessage]) -> int:
@@ -148,6 +149,10 @@ def test_a_call_takes_few_steps_and_is_the_same(mode: Any) -> None:
     assert [row.token for row in rows_of(jumped)] == list(generation.tokens)
 
 
+def test_a_prompt_with_forced_tokens_behind_it_is_not_taken_for_lost() -> None:
+    assert one(run(tiny_engine(shortcuts=JUMPING), call_order()), Finished).generation.recovery is None
+
+
 def test_without_forced_tokens_the_reply_names_no_jump() -> None:
     generation = one(run(tiny_engine(shortcuts=JUMPING), submit()), Finished).generation
     assert (generation.jump_forward, generation.usage.forced_tokens) == (None, 0)
@@ -206,3 +211,31 @@ def test_where_the_guard_refuses_the_forced_text_the_generation_says_so() -> Non
     plain, jumped = run(engine_of(), order), run(engine_of(JUMPING), order)
     assert one(jumped, Finished).generation.finish == "no_compliant_call"
     assert one(jumped, Finished).generation.tokens == one(plain, Finished).generation.tokens
+
+
+# --- the real model --------------------------------------------------------------------------------------------
+
+
+def real(**settings: Any) -> Engine:
+    """The default model in deterministic mode, where the number of rows in a step does not show in the numbers."""
+    from aios.boot.engine_host import HostSettings, make_engine, make_memory
+    from tests.engine.real import real_model
+
+    loaded = real_model(deterministic=True)
+    chosen = HostSettings(deterministic=True, pool_pages=80, threads=1, **settings)
+    return make_engine(loaded, make_memory(loaded, chosen), chosen)
+
+
+@pytest.mark.model
+def test_the_real_model_says_the_same_in_fewer_steps() -> None:
+    said = (Message(role="user", content="Look the order A1 up."),)
+    repeated = submit("1:main", [*range(1000, 1008)] * 3, max_tokens=14)
+    call = submit("2:main", messages=said, tools=TOOLS, tool_choice="look_up", max_tokens=45)
+    plain = run(real(jump_forward="off", speculation="off"), repeated, call)
+    quick = run(real(jump_forward="exact", speculation="ngram"), repeated, call)
+    assert same(quick, plain)
+    drafted, jumped = (finished(quick)[name].generation for name in ("1:main", "2:main"))
+    assert drafted.usage.accepted_tokens >= 5
+    assert jumped.tool_calls
+    assert jumped.usage.forced_tokens * 2 >= len(jumped.tokens)
+    assert steps(quick) * 2 <= steps(plain)
