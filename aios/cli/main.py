@@ -56,6 +56,9 @@ def run(
     quantum: Annotated[int | None, typer.Option(help="Decode steps before another context's turn.")] = None,
     policy: Annotated[str | None, typer.Option(help="fifo, rr or priority.")] = None,
     durability: Annotated[str | None, typer.Option(help="crash, power or none.")] = None,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="The same tokens whatever else runs or is interrupted; slower.")
+    ] = False,
     embedded: Annotated[bool, typer.Option("--embedded", help="Do not join a daemon (there is none yet).")] = True,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start anew, forgetting the earlier run of this name.")
@@ -73,6 +76,7 @@ def run(
         "quantum_tokens": quantum,
         "policy": policy,
         "durability": durability,
+        "deterministic": deterministic or None,
     }
     raise typer.Exit(running.run(file, args or [], fresh=fresh, flags=flags))
 

@@ -13,13 +13,13 @@ pytestmark = [pytest.mark.model, pytest.mark.slow, pytest.mark.timeout(600)]
 LETTERS = Path(__file__).parent / "scripts" / "letters.py"
 
 
-def letters_of(program: Program) -> dict[int, str]:
+def letters_of(program: Program, tokens: int = 120) -> dict[int, str]:
     assert program.end() == 0, program.told()
     *letters, last = program.lines()
     assert last == {"done": 3}
     for letter in letters:
         assert letter["streamed"] == letter["final"]
-        assert letter["tokens"] == 120
+        assert letter["tokens"] == tokens
     return {letter["agent"]: letter["final"] for letter in letters}
 
 
@@ -38,3 +38,12 @@ def test_agents_go_on_when_the_engine_host_is_killed(home: Home) -> None:
         (type(event), getattr(event, "restarts", None)) for event in core if isinstance(event, CoreReady | CoreLost)
     ]
     assert story == [(CoreReady, 0), (CoreLost, None), (CoreReady, 1)]
+
+
+def test_in_deterministic_mode_a_killed_engine_host_changes_no_letter(home: Home) -> None:
+    with home.running(LETTERS, "40", name="calm", options=("--deterministic",)) as calm:
+        whole = letters_of(calm, tokens=40)
+    with home.running(LETTERS, "40", name="stormy", options=("--deterministic",)) as stormy:
+        stormy.wait_for(is_under_way)
+        stormy.engine_host().kill()
+        assert letters_of(stormy, tokens=40) == whole

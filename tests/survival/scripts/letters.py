@@ -1,15 +1,18 @@
 """Several agents write at once; each says what was streamed to it and what the reply held."""
 
 import json
+import sys
 from functools import partial
 
 import aios
 from aios.abi.replies import Delta
 from aios.abi.syscalls import LlmGenerate
 
+TOKENS = int(sys.argv[1]) if len(sys.argv) > 1 else 120
+
 
 async def write(number: int) -> None:
-    sampling = aios.Sampling(max_tokens=120, temperature=0.8, seed=number, ignore_eos=True)
+    sampling = aios.Sampling(max_tokens=TOKENS, temperature=0.8, seed=number, ignore_eos=True)
     prompt = aios.Message(role="user", content=f"Write a long letter about the number {number}.")
     streamed = ""
     async for piece in aios.stream_syscall(LlmGenerate(messages=(prompt,), tools=(), sampling=sampling)):
