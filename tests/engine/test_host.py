@@ -17,6 +17,7 @@ from aios.abi.core import (
     ORDER_DECODER,
     AnyMessage,
     AnyOrder,
+    Described,
     Finished,
     Ready,
     Refused,
@@ -161,9 +162,14 @@ def test_the_host_of_the_real_model_ends_with_its_socket_in_the_middle_of_a_step
 @pytest.mark.model
 def test_the_host_of_the_real_model_ends_in_order(child: "tuple[Kernel, subprocess.Popen[bytes]]") -> None:
     kernel, process = child
-    kernel.receive(Ready)
+    rates = one(kernel.receive(Ready), Ready).rates
+    assert rates is not None
+    assert min(rates.to_host or 0, rates.from_host or 0) > 0
     kernel.send(submit(prompt=range(1000, 1020), max_tokens=3))
     assert len(one(kernel.receive(Finished), Finished).generation.tokens) == 3
+    kernel.send(Suspend(context=MAIN, epoch=1, ticket=9))  # answered by a loop that copies woke
+    described = one(kernel.receive(Described), Described)
+    assert (described.ticket, described.tier, len(described.digests)) == (9, "host", 2)
     kernel.send(Shutdown())
     assert process.wait(10) == 0
     assert process.returncode != -signal.SIGKILL
