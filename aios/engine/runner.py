@@ -21,7 +21,7 @@ Replay = Callable[[], Tensor]
 Capture = Callable[[Callable[[], Tensor]], Replay]
 
 CONTEXT_STEP = 256
-"""Contexts of a captured step are at most this times a power of four: attention is launched for the longest."""
+"""Contexts of a captured step are at most this times a power of two: attention is launched for the longest."""
 
 
 class TableModel(Protocol):
@@ -245,5 +245,5 @@ def _row_sizes(max_rows: int) -> list[int]:
 def _context_sizes(max_context: int) -> list[int]:
     sizes = [CONTEXT_STEP]
     while sizes[-1] < max_context:
-        sizes.append(sizes[-1] * 4)
+        sizes.append(sizes[-1] * 2)
     return sizes

@@ -3,14 +3,19 @@
     python -m benchmarks.gpu.compile [--capability 90]
 
 The operations run on CPU tensors with a driver that only knows the target's name, and each launch stops after the
-assembler. Proves that types, shapes and shared memory fit; says nothing about results.
+assembler. Proves that types, shapes, shared memory and registers fit; says nothing about results. Minutes, the first
+time.
 """
 
 import argparse
+import re
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -53,7 +58,7 @@ class NamedTarget:
 
 
 def main() -> int:
-    """Compile; return 1 if a kernel needs more shared memory than the target has."""
+    """Compile; return 1 if a kernel needs more shared memory or registers than the target has."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--capability", type=int, default=90)
     options = parser.parse_args()
@@ -68,13 +73,26 @@ def main() -> int:
             print(size.heads, size.kv_heads, size.head_dim, dtype, "…", file=sys.stderr, flush=True)
             for _ in outcomes(bench):
                 pass
-    most = MOST_SHARED_BYTES.get(options.capability, 99 * 1024)
+    fits, most = True, MOST_SHARED_BYTES.get(options.capability, 99 * 1024)
     for (name, _), kernel in sorted(compiled.items(), key=lambda item: item[0][0]):
-        spilled = "" if kernel.metadata.shared <= most else "   TOO MUCH"
-        print(f"{name:20} {len(kernel.asm['cubin']):7} bytes, shared {kernel.metadata.shared:6}{spilled}")
+        registers, stack = usage(kernel.asm["cubin"])
+        fits &= kernel.metadata.shared <= most and not stack
+        print(f"{name:18} shared {kernel.metadata.shared:6} bytes, {registers:3} registers, {stack} bytes spilled")
     seconds = time.monotonic() - began
     print(f"{len(compiled)} variants for sm_{options.capability} in {seconds:.0f} s, triton {triton.__version__}")
-    return int(any(kernel.metadata.shared > most for kernel in compiled.values()))
+    return int(not fits)
+
+
+def usage(cubin: bytes) -> tuple[int, int]:
+    """Return the registers of a thread and the bytes of its stack: what did not fit into registers."""
+    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        told = subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"REG:(\d+) STACK:(\d+)", told)
+    assert found is not None, told
+    return int(found[1]), int(found[2])
 
 
 def _compiling(compiled: dict[tuple[str, str], Any]) -> Callable[[Any, Any], Callable[..., None]]:

@@ -93,7 +93,8 @@ class Bed:
 
     def decode(self, rows: int, context: int) -> Decoding:
         """Measure steps of `rows` rows whose contexts have about `context` tokens."""
-        self._ahead(rows, context, 2)  # captures
+        for start in (context, context + self.load.steps - 2):  # captures what the steps will need
+            self._ahead(rows, start, 2)
         rounds = 1 if self.clock.quick else 3
         waiting = [self._waiting(rows, context, self.load.steps) for _ in range(rounds)]
         ahead = [self._ahead(rows, context, self.load.steps) for _ in range(rounds)]
