@@ -21,7 +21,7 @@ from aios.abi.chat import Message
 from aios.engine import bpe
 from aios.engine.bpe import SPLITS, ByteLevel, byte_level
 from aios.engine.gguf import GgufFile
-from aios.engine.spm import ScoreMerges, alternatives, byte_spelling, piece_bytes
+from aios.engine.spm import ScoreMerges, Spellings, byte_spelling, piece_bytes
 from aios.engine.template import ChatTemplate, usual_template
 from aios.errors import ModelError
 from aios.formats.calls import render_output
@@ -72,8 +72,8 @@ class Tokenizer:
         self.bos_id = vocabulary.bos
         self._add_bos = vocabulary.add_bos
         self.token_bytes: list[bytes] = vocabulary.token_bytes
-        self._special = {vocabulary.tokens[index]: index for index in vocabulary.markers if vocabulary.tokens[index]}
-        self._markers = alternatives(self._special)
+        spelled = {vocabulary.tokens[index]: index for index in vocabulary.markers if vocabulary.tokens[index]}
+        self._markers = Spellings(spelled)
         self.template = ChatTemplate(
             vocabulary.template,
             bos=self._spelling(vocabulary.bos),
@@ -82,7 +82,7 @@ class Tokenizer:
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
         """Return the ids of `text`; with `special`, spellings of markers in it become those tokens."""
-        return self._join(self._pieces(text) if special else [text])
+        return self._join(self._markers.split(text) if special else [text])
 
     def encode_rest(self, text: str) -> list[int]:
         """Return the ids of plain `text` that continues other text: no space is put before it."""
@@ -108,7 +108,7 @@ class Tokenizer:
         rendered = self.template.render(views, generate=generate)
         pieces: list[str | int] = []
         for place, part in enumerate(re.split(f"{key}x([0-9]+)x", rendered)):
-            pieces.extend([contents[int(part)]] if place % 2 else self._pieces(part))
+            pieces.extend([contents[int(part)]] if place % 2 else self._markers.split(part))
         return self._with_bos(self._join(pieces))
 
     def decode(self, ids: Iterable[int], *, special: bool = False) -> str:
@@ -116,11 +116,6 @@ class Tokenizer:
         shown = (index for index in ids if special or index not in self.special_ids)
         text = b"".join(self.token_bytes[index] for index in shown).decode("utf-8", "replace")
         return text.removeprefix(" ") if self._space_prefix else text
-
-    def _pieces(self, text: str) -> list[str | int]:
-        if self._markers is None:
-            return [text]
-        return [self._special.get(part, part) for part in self._markers.split(text) if part]
 
     def _join(self, pieces: Sequence[str | int]) -> list[int]:
         """Encode pieces; neighbouring texts are joined first, as merges may cross from one into the next."""
