@@ -1,17 +1,21 @@
 """Weights from both kinds of files; what would silently change the result is refused."""
 
 import json
+import random
+import struct
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from aios.engine.gguf import parse_gguf
-from aios.engine.ggufmodel import gguf_config
+from aios.engine.gguf import TensorType, parse_gguf, read_gguf
+from aios.engine.ggufmodel import gguf_config, gguf_weights
 from aios.engine.loader import load_model
+from aios.engine.quant import dequantise
 from aios.engine.rotary import rotary_frequencies
 from aios.errors import ModelError
+from aios_kernels.linear import DenseLinear
 from tests.engine import tiny_model as tiny
 from tests.engine.hand_batches import batch_of, pool_for
 from tests.engine.model_file import gguf_bytes
@@ -134,3 +138,40 @@ def test_llama3_slows_long_waves_and_keeps_short_ones(tmp_path: Path) -> None:
     scaled = loaded.model._weights.frequencies  # type: ignore[attr-defined]  # the only place where it shows
     torch.testing.assert_close(scaled[turns > 4], plain[turns > 4])
     torch.testing.assert_close(scaled[turns < 1], plain[turns < 1] / 8)
+
+
+def tensors_of(path: Path) -> dict[str, tuple[TensorType, tuple[int, ...], bytes]]:
+    file = read_gguf(path)
+    return {name: (tensor.type, tensor.shape, bytes(tensor.data)) for name, tensor in file.tensors.items()}
+
+
+@pytest.mark.parametrize("name", ["blk.0.attn_q.bias", "blk.0.attn_sinks.weight", "blk.2.attn_norm.weight"])
+def test_a_tensor_of_a_gguf_file_that_nobody_would_use_is_refused(tmp_path: Path, name: str) -> None:
+    file = tiny.write_gguf(tmp_path / "t.gguf", tiny.random_weights())
+    extra = {name: (TensorType.F32, (64,), bytes(256))}
+    file.write_bytes(gguf_bytes(tiny.facts(), tensors_of(file) | extra))
+    with pytest.raises(ModelError, match=f"tensor '{name}' is unknown in a llama model"):
+        load_model(file, threads=0)
+
+
+def test_quantised_rows_with_halves_apart_are_reordered_as_they_are(tmp_path: Path) -> None:
+    """A Qwen3 file keeps halves apart, its blocks are moved whole: each row of ours is a stored row, bit for bit."""
+    file = tiny.write_gguf(tmp_path / "t.gguf", tiny.random_weights())
+    rng, heads, dim = random.Random(1), tiny.HEADS, tiny.HEAD_DIM
+    tensors = tensors_of(file)
+    for index in range(tiny.LAYERS):
+        blocks = b"".join(struct.pack("<e", rng.random()) + rng.randbytes(32) for _ in range(heads * dim * 2))
+        tensors[f"blk.{index}.attn_q.weight"] = (TensorType.Q8_0, (heads * dim, 64), blocks)
+        for part in ("q", "k"):
+            tensors[f"blk.{index}.attn_{part}_norm.weight"] = (TensorType.F32, (dim,), struct.pack("<16f", *range(16)))
+    facts = {key.replace("llama.", "qwen3."): item for key, item in tiny.facts().items()}
+    file.write_bytes(gguf_bytes(facts | {"general.architecture": "qwen3"}, tensors))
+    found = read_gguf(file)
+    layer = gguf_weights(found, gguf_config(found), exact=True).layers[0]
+    stored = dequantise(found.tensors["blk.0.attn_q.weight"]).view(heads, dim, 64)
+    assert isinstance(layer.qkv, DenseLinear)
+    ours = layer.qkv.weight[: heads * dim].view(heads, dim, 64)
+    assert torch.equal(ours[:, 0::2], stored[:, : dim // 2])
+    assert torch.equal(ours[:, 1::2], stored[:, dim // 2 :])
+    assert layer.query_norm is not None
+    assert layer.query_norm.tolist() == [0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15]
