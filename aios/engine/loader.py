@@ -138,7 +138,8 @@ def _check_memory(path: Path, config: ModelConfig, numbers: int, *, exact: bool,
 
 
 def _dtype(weights: Weights, *, exact: bool) -> str:
-    if isinstance(weights.layers[0].qkv, TileLinear):
+    products = {type(each) for layer in weights.layers for each in (layer.qkv, layer.output, layer.gate_up, layer.down)}
+    if TileLinear in products:
         return "native"
     dense = "float32" if exact else str(dense_dtype()).removeprefix("torch.")
-    return f"int4+{dense}" if isinstance(weights.layers[0].qkv, Int4Linear) else dense
+    return f"int4+{dense}" if Int4Linear in products else dense
