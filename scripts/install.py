@@ -42,10 +42,10 @@ def main() -> int:
 def announce(torch: str) -> None:
     """Say what will be fetched before it is fetched."""
     size = (
-        "about 0.6 GB to download, 2 GB on disk"
+        "about 0.8 GB to download, 3 GB on disk"
         if torch == "cpu"
         else (
-            "about 0.6 GB to download and 2 GB on disk where torch is a CPU build, "
+            "about 0.8 GB to download and 3 GB on disk where torch is a CPU build, "
             "about 3.5 GB and 8 GB with CUDA (no GPU? make TORCH=cpu …)"
         )
     )

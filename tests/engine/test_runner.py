@@ -124,8 +124,8 @@ def test_weights_in_another_place_are_the_same_model() -> None:
     assert moved.weights.head.weight is moved.weights.embedding, "a tied head stays tied"  # type: ignore[attr-defined]
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there_is_refused() -> None:
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert pick_device("auto").type == pick_device("cpu").type == "cpu"
     with pytest.raises(ModelError, match="no GPU; 'cpu' or 'auto'"):
         pick_device("cuda")
