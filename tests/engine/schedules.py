@@ -103,7 +103,7 @@ class Story:
         self.engine.do(Fork(context=name, epoch=context.epoch, into=twin))
         self.points += 1
         if self.dice.random() < 0.5:
-            self._give(_again(self.given[name], twin, context.epoch, generated))
+            self._give(again(self.given[name], twin, context.epoch, generated))
         else:
             self.engine.do(Drop(context=twin, epoch=context.epoch))
 
@@ -111,7 +111,7 @@ class Story:
         """Do what the kernel does when it has lost the core: the same order with the tokens so far, in a new epoch."""
         context = self.engine.contexts[name]
         assert context.turn is not None
-        order = _again(self.given[name], name, context.epoch + 1, tuple(context.turn.generated))
+        order = again(self.given[name], name, context.epoch + 1, tuple(context.turn.generated))
         if self.dice.random() < 0.5:
             self.engine.do(Drop(context=name, epoch=context.epoch))
             self.held.pop(name, None)
@@ -138,7 +138,8 @@ class Story:
                 self.finished[message.context] = message.generation.tokens
 
 
-def _again(order: Submit, name: ContextId, epoch: int, generated: Tokens) -> Submit:
+def again(order: Submit, name: ContextId, epoch: int, generated: Tokens = ()) -> Submit:
+    """Return the same order for a context, with the tokens that it has already."""
     return Submit(
         context=name,
         epoch=epoch,

@@ -1,95 +1,27 @@
 """Deterministic mode: the tokens of a generation depend on nothing but its prompt, its sampling and the model."""
 
 import random
-from dataclasses import replace
-from functools import cache
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import pytest
 import torch
 from torch import Tensor
 
 from aios.abi.chat import Generation
-from aios.abi.core import Finished, Refused, Resume, Submit, Suspend
-from aios.engine.batch import Batch, ModelConfig
-from aios.engine.decoder import Decoder
+from aios.abi.core import Finished, Refused, Resume, Suspend
+from aios.engine.batch import Batch
 from aios.engine.engine import Engine
-from aios.engine.numerics import Numerics, fixed
-from aios.engine.weights import LayerWeights, Weights, rope_frequencies
 from aios.ids import ContextId
-from aios_kernels.linear import DenseLinear, Linear
-from tests.engine.schedules import Story, Tokens, solo
-from tests.engine.tiny import CONFIG as TINY
+from tests.engine.deterministic import alone, cached_pages, decoder, engine, order, prompt
+from tests.engine.schedules import Story, again, solo
 from tests.engine.tiny import one, run, submit, tiny_engine, tokens_of
 
-CONFIG = replace(TINY, heads=4, kv_heads=2, dim=32, ff=40)
 MAIN = ContextId("1:main")
 SHAPES = (
     {"pages": 96},
     {"pages": 24, "host_pages": 12, "quantum": 2},
     {"pages": 30, "host_pages": 0, "step_tokens": 7},
 )
-
-
-def random_weights(config: ModelConfig = CONFIG, seed: int = 3) -> Weights:
-    made = torch.Generator().manual_seed(seed)
-
-    def linear(rows: int, width: int) -> Linear:
-        return DenseLinear(torch.randn((rows, width), generator=made) / width**0.5)
-
-    def layer() -> LayerWeights:
-        ones, wide = torch.ones(config.dim), config.heads * config.head_dim
-        stacked = wide + 2 * config.kv_heads * config.head_dim
-        return LayerWeights(
-            attention_norm=ones,
-            qkv=linear(stacked, config.dim),
-            output=linear(config.dim, wide),
-            feed_norm=ones,
-            gate_up=linear(2 * config.ff, config.dim),
-            down=linear(config.dim, config.ff),
-        )
-
-    embedding = torch.randn((config.vocab, config.dim), generator=made)
-    layers = [layer() for _ in range(config.layers)]
-    return Weights(embedding, layers, torch.ones(config.dim), DenseLinear(embedding), rope_frequencies(config))
-
-
-@cache
-def decoder() -> tuple[Decoder, Numerics]:
-    numerics, weights = fixed(CONFIG, random_weights())
-    return Decoder(CONFIG, weights, numerics), numerics
-
-
-def engine(folder: Path | None = None, **shape: int) -> Engine:
-    """An engine on the tiny decoder, with the rounding of a bfloat16 pool."""
-    return tiny_engine(model=decoder()[0], dtype=torch.bfloat16, disk=folder, **shape)  # type: ignore[arg-type]
-
-
-def prompt(number: int) -> list[int]:
-    """A prompt of 1 to 23 tokens that belongs to a number."""
-    dice = random.Random(number)
-    return [dice.randrange(256) for _ in range(dice.randrange(1, 24))]
-
-
-def order(number: int) -> Submit:
-    """One of many orders, greedy ones and sampled ones."""
-    dice = random.Random(number)
-    kinds: tuple[dict[str, Any], ...] = (
-        {},
-        {"temperature": 1.0},
-        {"temperature": 0.8, "top_p": 0.9},
-        {"repetition_penalty": 1.3},
-        {"top_k": 20},
-    )
-    sampling = dice.choice(kinds) | {"seed": number, "max_tokens": dice.randrange(3, 8)}
-    return submit(f"{number + 1}:main", prompt(number), **sampling)
-
-
-@cache
-def alone(number: int) -> Tokens:
-    return solo(engine(), order(number))
 
 
 def play(where: Engine, seed: int) -> int:
@@ -104,14 +36,16 @@ def play(where: Engine, seed: int) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("quarter", range(4))
 def test_a_thousand_schedules_change_no_token(quarter: int, tmp_path: Path) -> None:
     engines = [engine(tmp_path / str(index), **shape) for index, shape in enumerate(SHAPES)]
     points = sum(play(engines[seed % len(engines)], seed) for seed in range(quarter, 1000, 4))
     assert points > 1000
     for used in engines:
-        memory = used.memory
-        assert (memory.device.num_free, memory.host.num_free) == (memory.device.num_frames, memory.host.num_frames)
+        cached = cached_pages(used.memory)
+        assert used.memory.device.taken == {page.frame for page in cached} - {None}
+        assert used.memory.host.taken == {page.host for page in cached} - {None}
 
 
 def test_this_machine_keeps_the_promise() -> None:
@@ -156,8 +90,8 @@ def test_a_generation_whose_past_is_certain_says_nothing(tier: str, is_exact: bo
 
 def test_a_generation_says_that_its_past_was_recomputed_by_numbers_that_may_differ() -> None:
     assert recovered(tiny_engine(), "dropped").recovery == "recomputed, not trace-exact"
-    again = run(tiny_engine(), submit(max_tokens=6, generated=(65, 66)))
-    assert one(again, Finished).generation.recovery == "recomputed, not trace-exact"
+    messages = run(tiny_engine(), submit(max_tokens=6, generated=(65, 66)))
+    assert one(messages, Finished).generation.recovery == "recomputed, not trace-exact"
 
 
 def test_where_numbers_cannot_be_had_again_an_order_to_drop_them_is_refused() -> None:
@@ -173,12 +107,8 @@ def test_a_generation_given_to_a_new_engine_goes_on_as_if_nothing_had_been() -> 
     order_7, whole = order(7), alone(7)
     for done in range(1, len(whole)):
         mate = submit("99:main", prompt(done), max_tokens=9, temperature=1.0, seed=done)
-        again = replace_generated(order_7, whole[:done])
-        assert tokens_of(run(engine(), mate, again))[order_7.context] == whole
-
-
-def replace_generated(order: Submit, generated: Tokens) -> Submit:
-    return msgspec.structs.replace(order, generated=generated, epoch=2)
+        rest = again(order_7, order_7.context, 2, whole[:done])
+        assert tokens_of(run(engine(), mate, rest))[order_7.context] == whole
 
 
 @pytest.mark.model
