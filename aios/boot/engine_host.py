@@ -39,7 +39,7 @@ from aios.engine.disk import DiskTier
 from aios.engine.engine import Engine
 from aios.engine.host import Wire, die, serve
 from aios.engine.loader import LoadedModel, load_model
-from aios.engine.placement import pick_device
+from aios.engine.placement import GPU_DTYPE, pick_device
 from aios.engine.shortcuts import Shortcuts
 from aios.engine.tiers import Memory
 from aios.errors import AiosError
@@ -118,7 +118,10 @@ def load(settings: HostSettings, device: torch.device) -> LoadedModel:
         native=settings.native and is_cpu,
         anyway=settings.load_anyway,
     )
-    return loaded if is_cpu else gpu.moved(loaded, device, deterministic=settings.deterministic)
+    if is_cpu:
+        return loaded
+    dtype = torch.float32 if settings.exact else GPU_DTYPE
+    return gpu.moved(loaded, device, deterministic=settings.deterministic, dtype=dtype)
 
 
 def make_copier(device: torch.device, on_done: Callable[[], None]) -> Copier:
