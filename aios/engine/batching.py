@@ -11,6 +11,7 @@ import torch
 
 from aios.engine.batch import Batch, Row
 from aios.engine.context import Context
+from aios.engine.pages import PageTable
 from aios.engine.tiers import Memory
 
 
@@ -48,7 +49,6 @@ def assemble(grants: Sequence[Grant], memory: Memory) -> Batch:
     slots: list[int] = []
     rows: list[Row] = []
     sample: list[int] = []
-    page_tokens = memory.page_tokens
     for grant in grants:
         table, start = grant.context.table, len(tokens)
         first, end = table.tokens, table.tokens + grant.size
@@ -56,16 +56,22 @@ def assemble(grants: Sequence[Grant], memory: Memory) -> Batch:
         tokens += grant.context.tokens[first : first + grant.count]
         tokens += grant.draft
         positions += range(first, end)
-        frames = pages[first // page_tokens :].tolist()
-        offset = first % page_tokens
-        slots += [frames[i // page_tokens] * page_tokens + i % page_tokens for i in range(offset, offset + grant.size)]
+        slots += _slots(table, first, end)
         rows.append(Row(start=start, count=grant.size, context=end, pages=pages))
         if grant.samples:
             sample += range(start + grant.count - 1, len(tokens))
-    return Batch(
-        tokens=_int64(tokens), positions=_int64(positions), slots=_int64(slots), rows=rows, sample=_int64(sample)
-    )
+    # one array and its rows: three tensors for the price of one
+    columns = torch.from_numpy(np.array((tokens, positions, slots), dtype=np.int64)).unbind()
+    wanted = torch.from_numpy(np.array(sample, dtype=np.int64))
+    return Batch(tokens=columns[0], positions=columns[1], slots=columns[2], rows=rows, sample=wanted)
 
 
-def _int64(values: Sequence[int]) -> torch.Tensor:
-    return torch.from_numpy(np.array(values, dtype=np.int64))
+def _slots(table: PageTable, first: int, end: int) -> list[int]:
+    """Where the K and V of the tokens `first … end - 1` go."""
+    size, pages = table.page_tokens, table.pages
+    slots: list[int] = []
+    for position in range(first, end):
+        frame = pages[position // size].frame
+        assert frame is not None, "a resident page has a frame"
+        slots.append(frame * size + position % size)
+    return slots

@@ -25,10 +25,11 @@ class Choice(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """One row between its logits and its choice."""
+    """One row between its logits and its choice; most are chosen by the favourite, without a look at the rest."""
 
     turn: Turn
     logits: Tensor
+    place: int
     favourite: int
     restriction: Restriction | MaskFault | None
 
@@ -47,14 +48,17 @@ class Chooser:
         self.num_masked = 0
         """Favourites that the guard alone forbade."""
 
-    def choose(self, context: Context, turn: Turn, logits: Tensor, favourite: int) -> Choice:
-        """Choose the token after the last one of `context`; `logits`, [vocab], with their best token, are spent."""
+    def choose(self, context: Context, turn: Turn, logits: Tensor, index: int, favourite: int) -> Choice:
+        """Choose the token after the last one of `context`.
+
+        Row `index` of `logits`, [rows, vocab], is its own; it is spent. `favourite`: the best token of that row.
+        """
         sampling = turn.sampling
-        found = sampler.logprobs(logits, sampling.logprobs) if sampling.logprobs else None
+        found = sampler.logprobs(logits[index], sampling.logprobs) if sampling.logprobs else None
         if sampling.repetition_penalty != 1:
-            sampler.penalise(logits, set(context.tokens), sampling.repetition_penalty)
-            (favourite,) = sampler.favourites(logits[None])
-        row = _Row(turn, logits, favourite, self._restrict(turn, favourite))
+            sampler.penalise(logits[index], set(context.tokens), sampling.repetition_penalty)
+            (favourite,) = sampler.favourites(logits[index : index + 1])
+        row = _Row(turn, logits, index, favourite, self._restrict(turn, favourite))
         token = None if row.is_dead_end else _pick(row)
         masked = self._masked(row, token)
         if token is None or found is None:
@@ -91,14 +95,13 @@ class Chooser:
 
 def _pick(row: _Row) -> int:
     restriction, sampling = row.restriction, row.turn.sampling
-    if not isinstance(restriction, Restriction):
-        if sampling.temperature == 0:
-            return row.favourite
-    elif sampling.temperature == 0:
-        # the best of all tokens is the best of the allowed ones if it is allowed
-        return (
-            row.favourite if masks.allows(restriction.bits, row.favourite) else masks.best(row.logits, restriction.bits)
-        )
-    else:
-        masks.forbid(row.logits, restriction.bits)
-    return sampler.choose(row.logits, sampler.Draw(sampling, len(row.turn.generated)))
+    bits = restriction.bits if isinstance(restriction, Restriction) else None
+    # the best of all tokens is the best of the allowed ones if it is allowed
+    if sampling.temperature == 0 and (bits is None or masks.allows(bits, row.favourite)):
+        return row.favourite
+    logits = row.logits[row.place]
+    if bits is not None and sampling.temperature == 0:
+        return masks.best(logits, bits)
+    if bits is not None:
+        masks.forbid(logits, bits)
+    return sampler.choose(logits, sampler.Draw(sampling, len(row.turn.generated)))

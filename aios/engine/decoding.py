@@ -68,9 +68,8 @@ class Decoding:
         now, at = self._clock(), 0
         for grant in grants:
             if grant.samples:
-                end = at + len(grant.draft) + 1
-                self._decode(grant, logits[at:end], favourites[at:end], now)
-                at = end
+                self._decode(grant, logits, favourites, at, now)
+                at += len(grant.draft) + 1
 
     def jump(self, context: Context) -> int:
         """Take the tokens that the grammar forces at the end of `context`; return how many. The turn may end."""
@@ -84,12 +83,12 @@ class Decoding:
 
     # --- with logits ---------------------------------------------------------------------------------------
 
-    def _decode(self, grant: Grant, logits: Tensor, favourites: Sequence[int], now: float) -> None:
-        """Choose a token, and go on as long as the draft holds what was chosen."""
+    def _decode(self, grant: Grant, logits: Tensor, favourites: Sequence[int], at: int, now: float) -> None:
+        """Choose a token by row `at`, and go on as long as the draft holds what was chosen."""
         context, turn, is_over = grant.context, _turn(grant.context), False
         turn.first_token_s, turn.last_token_s = turn.first_token_s or now, now
-        for place, favourite in enumerate(favourites):
-            choice = self._chooser.choose(context, turn, logits[place], favourite)
+        for place in range(len(grant.draft) + 1):
+            choice = self._chooser.choose(context, turn, logits, at + place, favourites[at + place])
             is_over = self._append(context, turn, choice)
             grant.gained += choice.token is not None
             if is_over or place == len(grant.draft) or choice.token != grant.draft[place]:

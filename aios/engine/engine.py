@@ -139,9 +139,13 @@ class Engine:
 
     def _settle_grammars(self) -> None:
         """Give grammars that were compiled meanwhile to their turns."""
-        for context, turn in [*self._workspace.scheduled()]:
-            if isinstance(turn.grammar, PendingGrammar) and turn.grammar.is_ready:
-                self._settle_grammar(context, turn, turn.grammar)
+        compiled = [
+            (context, turn, turn.grammar)
+            for context, turn in self._workspace.scheduled()
+            if isinstance(turn.grammar, PendingGrammar) and turn.grammar.is_ready
+        ]
+        for context, turn, grammar in compiled:
+            self._settle_grammar(context, turn, grammar)
 
     def _settle_grammar(self, context: Context, turn: Turn, pending: PendingGrammar) -> None:
         try:

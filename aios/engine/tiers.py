@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -210,7 +211,7 @@ class Memory:
 
     def frames(self, table: PageTable) -> Tensor:
         """Return the device frames of a resident table, int64."""
-        return torch.tensor([page.frame for page in table.pages], dtype=torch.int64)
+        return torch.from_numpy(np.array([page.frame for page in table.pages], dtype=np.int64))
 
     def statistics(self) -> MemoryStatistics:
         """Return an immutable snapshot."""
