@@ -1,18 +1,18 @@
 """Trace-exactness on the real model: SmolLM2 in deterministic mode, preempted at random beside random company.
 
-`preemptions`: a case is a schedule of two generations (`tests.engine.schedules`), compared token by token with the same
-generations alone in an engine of their own. `price`: decode and prefill with and without the mode, alternating, one
-thread, in tokens per second of processor time, which a busy machine disturbs least.
+`preemptions`: a case is a schedule of two generations (`tests.engine.schedules`), compared token by token with the
+same generations alone in an engine of their own; once with torch's products in tiles, once with the native decoder
+(where it cannot be had, the former again). `price`: decode and prefill of both beside torch's fast mode, in alternating
+order, one thread, in tokens per second of processor time, which a busy machine disturbs least.
 """
 
 import random
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 from aios.abi.core import Submit
 from aios.boot.engine_host import HostSettings, make_engine, make_memory
@@ -24,6 +24,7 @@ from tests.engine.schedules import Story, solo
 from tests.engine.tiny import run, submit
 from tests.prove.check import Check, Outcome, Verdict, medians
 
+Mode = Literal["fast", "fixed", "native"]
 MODEL = "smollm2-135m"
 SHAPES: tuple[dict[str, Any], ...] = (
     {"pool_pages": 64, "host_pages": 64},
@@ -41,28 +42,28 @@ KINDS: tuple[dict[str, Any], ...] = (
 
 
 @cache
-def loaded(*, deterministic: bool) -> LoadedModel:
+def loaded(mode: Mode) -> LoadedModel:
     """The model, with one thread."""
-    return load_model(modelstore.find(MODEL).path, threads=1, deterministic=deterministic)
+    path = modelstore.find(MODEL).path
+    return load_model(path, threads=1, deterministic=mode != "fast", native=mode == "native")
 
 
-def new_engine(*, deterministic: bool = True, folder: Path | None = None, **shape: Any) -> Engine:
+def new_engine(mode: Mode, folder: Path | None = None, **shape: Any) -> Engine:
     """An engine as the engine host makes it."""
-    model = loaded(deterministic=deterministic)
-    settings = HostSettings(model=MODEL, threads=1, deterministic=deterministic, swap_folder=folder, **shape)
-    return make_engine(model, make_memory(model, settings), settings)
+    settings = HostSettings(model=MODEL, threads=1, deterministic=mode != "fast", swap_folder=folder, **shape)
+    return make_engine(loaded(mode), make_memory(loaded(mode), settings), settings)
 
 
 @cache
-def engine_of(shape: int) -> Engine:
+def engine_of(mode: Mode, shape: int) -> Engine:
     """An engine that many schedules use one after the other."""
-    return new_engine(folder=Path(tempfile.mkdtemp(prefix="aios-exact-")), **SHAPES[shape])
+    return new_engine(mode, Path(tempfile.mkdtemp(prefix="aios-exact-")), **SHAPES[shape])
 
 
 @cache
-def lone_engine() -> Engine:
+def lone_engine(mode: Mode) -> Engine:
     """Where generations run alone."""
-    return new_engine(pool_pages=64, host_pages=1)
+    return new_engine(mode, pool_pages=64, host_pages=1)
 
 
 def prompt(number: int) -> list[int]:
@@ -78,11 +79,11 @@ def order(name: str, number: int) -> Submit:
     return submit(name, prompt(number), **sampling)
 
 
-def preemptions(seed: int) -> Outcome:
+def preemptions(mode: Mode, seed: int) -> Outcome:
     """Play one schedule and compare."""
     orders = [order(f"{place + 1}:main", 2 * seed + place) for place in range(2)]
-    wanted = {each.context: solo(lone_engine(), each) for each in orders}
-    story = Story(engine_of(seed % len(SHAPES)), orders, prompt, random.Random(seed), rate=0.6)
+    wanted = {each.context: solo(lone_engine(mode), each) for each in orders}
+    story = Story(engine_of(mode, seed % len(SHAPES)), orders, prompt, random.Random(seed), rate=0.6)
     found = story.play()
     differing = sorted(name for name, tokens in found.items() if tokens != wanted[ContextId(story.order_of(name))])
     counts = {"generations": len(found), "points": story.points, "tokens": sum(map(len, found.values()))}
@@ -92,7 +93,8 @@ def preemptions(seed: int) -> Outcome:
 def price(seed: int) -> Outcome:
     """Measure both modes once, in alternating order."""
     samples: dict[str, list[float]] = {}
-    for mode in ("fixed", "fast") if seed % 2 else ("fast", "fixed"):
+    modes: tuple[Mode, ...] = ("fixed", "fast", "native")
+    for mode in modes if seed % 2 else reversed(modes):
         for rows in (1, 8):
             samples[f"decode_b{rows}_{mode}"] = [_decode(mode, rows)]
         samples[f"prefill_{mode}"] = [_prefill(mode)]
@@ -103,19 +105,18 @@ def judge_price(samples: Mapping[str, Sequence[float]]) -> Verdict:
     """Medians, in tokens per second of processor time, and the ratios to the fast mode."""
     figures = dict(medians(samples).figures)
     for name in ("decode_b1", "decode_b8", "prefill"):
-        pairs = zip(samples.get(f"{name}_fixed", ()), samples.get(f"{name}_fast", ()), strict=True)
-        ratios = [fixed / fast for fixed, fast in pairs]
-        if ratios:
-            figures[f"{name}_fixed_vs_fast"] = median(ratios)
+        for mode in ("fixed", "native"):
+            if f"{name}_{mode}" in figures:
+                figures[f"{name}_{mode}_vs_fast"] = figures[f"{name}_{mode}"] / figures[f"{name}_fast"]
     return Verdict(figures)
 
 
 @cache
-def _price_engine(mode: str) -> Engine:
-    return new_engine(deterministic=mode == "fixed", pool_pages=160, host_pages=1)
+def _price_engine(mode: Mode) -> Engine:
+    return new_engine(mode, pool_pages=160, host_pages=1)
 
 
-def _decode(mode: str, rows: int) -> float:
+def _decode(mode: Mode, rows: int) -> float:
     engine = _price_engine(mode)
     for row in range(rows):
         engine.do(
@@ -128,7 +129,7 @@ def _decode(mode: str, rows: int) -> float:
     return rows * DECODED / (time.process_time() - began)
 
 
-def _prefill(mode: str) -> float:
+def _prefill(mode: Mode) -> float:
     engine, dice = _price_engine(mode), random.Random(1)
     # the first token is new each time: nothing of an earlier prompt can be used again
     tokens = [1000 + _epoch(engine), *(dice.randrange(1000, 40_000) for _ in range(PREFILLED - 1))]
@@ -142,7 +143,9 @@ def _epoch(engine: Engine) -> int:
     return 1 + max((context.epoch for context in engine.contexts.values()), default=0)
 
 
+WANTED = {"generations": 50, "points": 1000}
 CHECKS = (
-    Check("preemptions", preemptions, {"generations": 50, "points": 1000}),
-    Check("price", price, {"cases": 5}, judge_price),
+    Check("preemptions", partial(preemptions, "fixed"), WANTED),
+    Check("preemptions-native", partial(preemptions, "native"), WANTED),
+    Check("price", price, {"cases": 8}, judge_price),
 )
