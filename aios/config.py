@@ -55,6 +55,12 @@ class EngineSettings(BaseSettings):
     """On a CPU use the native operations, built once where a C++ compiler is found; torch's otherwise."""
     deterministic: bool = False
     """The same tokens whatever else runs and however often a context is preempted or recomputed; slower."""
+    prefix_sharing: bool = True
+    """Processes of a tenant compute a common beginning of their prompts once. In deterministic mode this changes no
+    token; otherwise it can, by the last bits of what was computed beside other neighbours."""
+    tenant_pages: int = Field(default=0, ge=0)
+    """Pages in a tenant's prefix tree that no other tenant can push out; 0 = an equal share of the device pool, which
+    is also the most."""
     check_host_pages: bool = False
     """Whether pages on the host have checksums, as those on disk always do."""
     quantum_tokens: int = Field(default=32, ge=1)

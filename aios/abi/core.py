@@ -42,6 +42,8 @@ class ProcessFacts(msgspec.Struct, frozen=True):
     deadline_s: float | None = None
     kv_pages: int | None = None
     """Most device pages that it may hold."""
+    tenant: str = ""
+    """Whose it is: only processes of one tenant share pages."""
 
 
 # --- orders: kernel → core -------------------------------------------------------------------------------------
@@ -264,6 +266,10 @@ class Statistics(Message, frozen=True, kw_only=True, tag="statistics"):
     contexts: tuple[ContextPages, ...] = ()
     rates: Rates | None = None
     """What the machine does with this model, by its latest copies and steps."""
+    pages_cached: int = 0
+    """Pages that no context contains, kept for a prompt that begins the same; those on the device count as free."""
+    tokens_shared: int = 0
+    """Tokens of prompts whose pages another context had computed, in total."""
 
 
 class Lost(Message, frozen=True, kw_only=True, tag="lost"):

@@ -158,6 +158,8 @@ class CoreStatistics(Event, frozen=True, kw_only=True, tag="core.statistics"):
     switches: int
     masked_argmax: int = 0
     step_ms: float = 0.0
+    pages_cached: int = 0
+    tokens_shared: int = 0
 
 
 AnyEvent = (

@@ -40,6 +40,7 @@ from aios.engine.engine import Engine
 from aios.engine.host import Wire, die, serve
 from aios.engine.loader import LoadedModel, load_model
 from aios.engine.placement import GPU_DTYPE, pick_device
+from aios.engine.prefix import PrefixTrees
 from aios.engine.shortcuts import Shortcuts
 from aios.engine.tiers import Memory
 from aios.errors import AiosError
@@ -151,10 +152,16 @@ def make_engine(
         mask_factory=CallMasks(loaded.tokenizer.token_bytes, loaded.tokenizer.special_ids, spelling),
         call_format=spelling,
         shortcuts=shortcuts(settings),
+        prefixes=PrefixTrees(memory) if shares_prefixes(loaded, settings) else None,
         is_exact=loaded.numerics.is_exact,
         may_drop=loaded.numerics.is_exact or not settings.deterministic,
         on_ready=on_ready,
     )
+
+
+def shares_prefixes(loaded: LoadedModel, settings: HostSettings) -> bool:
+    """Whether contexts use each other's pages: in deterministic mode only where all compute the same numbers."""
+    return settings.prefix_sharing and (loaded.numerics.is_exact or not settings.deterministic)
 
 
 def shortcuts(settings: HostSettings) -> Shortcuts:
@@ -196,6 +203,7 @@ def make_memory(
         copier=copier,
         writes_through=_writes_through(make_retention("least-cost")),
         checks_host=settings.check_host_pages,
+        tenant_pages=settings.tenant_pages,
     )
 
 

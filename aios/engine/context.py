@@ -16,6 +16,7 @@ from aios.engine.drafting import Drafter
 from aios.engine.grammar import Grammar, PendingGrammar
 from aios.engine.output import Output
 from aios.engine.pages import PageTable
+from aios.engine.prefix import Trail
 from aios.ids import ContextId
 
 
@@ -44,6 +45,8 @@ class Turn:
     ahead: int = 0
     """Of these, how many stand behind the last token that had logits and are not computed yet."""
     switches: int = 0
+    reached: int = 0
+    """Tokens from the first on whose KV the context has had since the turn began."""
     is_recomputed: bool = False
     """Whether KV behind its first token was computed again by numbers that may differ."""
     started_s: float | None = None
@@ -131,6 +134,11 @@ class Context:
     used_s: float = 0.0
     resuming: int = 0
     """Ticket of a Resume that is answered when the planner has made room; 0: none."""
+    trail: Trail = field(init=False)
+    """How far its tokens are known in its tenant's prefix tree."""
+
+    def __post_init__(self) -> None:
+        self.trail = Trail(self.table.owner)
 
     @property
     def outstanding(self) -> int:

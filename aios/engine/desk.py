@@ -35,6 +35,7 @@ from aios.engine.disk import SnapshotError
 from aios.engine.grammar import Grammars
 from aios.engine.output import Output
 from aios.engine.pages import Tier, pages_for
+from aios.engine.sharing import Sharing
 from aios.engine.workspace import Workspace
 from aios.formats.grammar import generation_grammar
 from aios.formats.spelling import HERMES, CallFormat
@@ -69,6 +70,7 @@ class Desk:
     def __init__(
         self,
         workspace: Workspace,
+        sharing: Sharing,
         *,
         limits: Limits,
         prompt: Prompter,
@@ -78,7 +80,8 @@ class Desk:
         mask_factory: MaskFactory | None,
         call_format: CallFormat = HERMES,
     ) -> None:
-        self._workspace, self._limits, self._prompt, self._grammars = workspace, limits, prompt, grammars
+        self._workspace, self._sharing = workspace, sharing
+        self._limits, self._prompt, self._grammars = limits, prompt, grammars
         self._token_bytes, self._eos_ids, self._mask_factory = token_bytes, eos_ids, mask_factory
         self._call_format = call_format
         self.is_closed = False
@@ -150,8 +153,8 @@ class Desk:
         # The last of the tokens that were made before needs no place: if nothing follows it, the turn ends with it.
         self._check_size(order, len(log) - bool(order.generated), capacity)
         turn = self._turn(order, len(prompt), capacity)
-        context = known or self._workspace.contexts.setdefault(
-            order.context, Context(order.context, order.epoch, self._workspace.memory.open())
+        context = known or self._workspace.open(
+            order.context, order.epoch, self._workspace.memory.open(order.facts.tenant)
         )
         if context.turn is not None:
             self._workspace.end(context, "cancelled")
@@ -249,7 +252,10 @@ class Desk:
         reuse = min(common_prefix(context.tokens, log), context.table.tokens, len(log) - 1)
         self._workspace.memory.truncate(context.table, reuse)
         context.tokens = log
-        turn.cached_tokens = min(reuse, turn.prompt_tokens)
+        context.trail.cut(reuse // context.table.page_tokens)
+        self._sharing.bind(context)
+        turn.reached = context.table.tokens
+        turn.cached_tokens = min(turn.reached, turn.prompt_tokens)
         self._workspace.say(
             Admitted(
                 context=context.id,
@@ -299,8 +305,8 @@ class Desk:
         if order.into in self._workspace.contexts:
             raise Refusal("E-EXISTS", f"context {order.into}: exists already; drop it first or choose another name")
         table = self._workspace.memory.fork(context.table)
-        fork = Context(order.into, order.epoch, table, list(context.tokens), used_s=self._workspace.clock())
-        self._workspace.contexts[order.into] = fork
+        fork = self._workspace.open(order.into, order.epoch, table)
+        fork.tokens, fork.trail = list(context.tokens), context.trail.copy()
         self._workspace.describe(fork, order.ticket)
 
     def _drop_or_describe(self, order: Drop | Describe) -> None:

@@ -22,6 +22,8 @@ from aios.engine.decoding import Decoding
 from aios.engine.desk import Desk, Limits, Prompter
 from aios.engine.grammar import Grammar, GrammarError, Grammars, Lexicon, PendingGrammar
 from aios.engine.pages import Tier
+from aios.engine.prefix import PrefixTrees
+from aios.engine.sharing import Sharing
 from aios.engine.shortcuts import Shortcuts
 from aios.engine.tiers import Memory
 from aios.engine.workspace import Workspace
@@ -43,7 +45,11 @@ class _Meter:
 
 
 class Engine:
-    """Many contexts on one model. `is_exact`: the model's numbers for a context do not depend on the batch."""
+    """Many contexts on one model.
+
+    `is_exact`: the model's numbers for a context do not depend on the batch. `prefixes`: where the contexts of a tenant
+    find each other's pages; None: nowhere.
+    """
 
     def __init__(
         self,
@@ -61,6 +67,7 @@ class Engine:
         may_drop: bool = True,
         call_format: CallFormat = HERMES,
         shortcuts: Shortcuts = Shortcuts(),  # noqa: B008 - immutable
+        prefixes: PrefixTrees | None = None,
         on_ready: Callable[[], None] = lambda: None,
     ) -> None:
         self.memory = memory
@@ -70,8 +77,10 @@ class Engine:
         self._shortcuts, self._is_exact = shortcuts, is_exact
         self._decoding = Decoding(lexicon, jump_forward=shortcuts.jump_forward, clock=clock)
         self._meter = _Meter(since_s=clock())
+        self._sharing = Sharing(prefixes)
         self._desk = Desk(
             self._workspace,
+            self._sharing,
             limits=limits,
             prompt=prompt,
             grammars=self.grammars,
@@ -180,6 +189,8 @@ class Engine:
         scheduled = [context for context, _ in self._workspace.scheduled()]
         if not scheduled:
             return Plan()
+        for context in scheduled:
+            self._sharing.bind(context)
         self._workspace.reclaim(min(self.memory.device.num_frames, sum(map(self._frames_wanted, scheduled))))
         loads = {context.id: self._workspace.load(context) for context in scheduled}
         return self._workspace.planner.plan(loads, self._budget())
@@ -211,16 +222,27 @@ class Engine:
             self._workspace.switch_in(contexts[name], "prefetch")
 
     def _reserve(self, plan: Plan) -> list[Grant]:
-        granted = [self._grant(self._workspace.contexts[name], count) for name, count in plan.grants.items()]
-        return [grant for grant in granted if grant is not None]
+        grants: list[Grant] = []
+        self._sharing.begin_step()
+        for name, count in plan.grants.items():
+            context = self._workspace.contexts[name]
+            grant = None if self._sharing.must_wait(context) else self._grant(context, count)
+            if grant is not None:
+                self._sharing.granted(grant)
+                grants.append(grant)
+        return grants
 
     def _grant(self, context: Context, wanted: int) -> Grant | None:
         """Reserve frames for up to `wanted` tokens; None if the context must sit this step out."""
         turn = context.turn
         if turn is None or context.is_held or not self._workspace.switch_in(context, "scheduled"):
             return None
+        self._sharing.bind(context, may_fetch=True)
+        if not context.table.resident:
+            return None  # what it shares is on its way
         # the last token is not computed before the grammar is ready, since a choice follows it
         count = min(wanted, context.outstanding - (not turn.is_ready))
+        self.memory.make_room(context.table, context.table.frames_needed(count))
         count = min(count, context.table.fits(self.memory.device.num_free))
         if count <= 0:
             return None
@@ -252,6 +274,7 @@ class Engine:
             if grant is not None:
                 return [grant]
             if victim is first:
+                self.memory.clear_shelf()
                 self._workspace.switch_out(first, Tier.DROPPED, "pages")
             else:
                 self._workspace.evict(victim, "pages")
@@ -290,6 +313,7 @@ class Engine:
         """Guess what follows; all of it may be taken, and there are frames for it behind `count` tokens."""
         most = min(room, turn.most_tokens - len(turn.generated) - 1, turn.capacity - len(context.tokens) - 1)
         table = context.table
+        self.memory.make_room(table, table.frames_needed(count + most))
         frames = len(table.pages) + self.memory.device.num_free
         most = min(most, frames * table.page_tokens - table.tokens - count)
         draft = turn.drafter.draft(context.tokens, most, self._shortcuts.token_cost)
@@ -313,6 +337,7 @@ class Engine:
             self.memory.commit(table, count)
             if count < grant.size:
                 self.memory.truncate(table, table.tokens)
+            self._sharing.note(grant.context)
             self._workspace.planner.served(grant.context.id, count, grant.gained)
 
     # --- report --------------------------------------------------------------------------------------------
@@ -359,6 +384,8 @@ class Engine:
             step_ms=meter.step_s * 1000,
             contexts=workspace.pages(),
             rates=self.memory.gauges.rates,
+            pages_cached=tiers.pages_cached,
+            tokens_shared=self._sharing.num_hits,
         )
 
 

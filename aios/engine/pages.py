@@ -7,8 +7,10 @@ context's map. Page tables share pages after a fork and copy them on write.
 Invariants:
 - `page.refs` is the number of tables that contain the page, `page.users` the number of active tables among them:
   those that are resident, and those on their way back.
-- A page with users has a device frame or one on its way; a page without has one only as long as it is being saved.
-- Only a page with one reference is written, and a written page has no copy on a lower tier, nor one under way.
+- A page with users has a device frame or one on its way; a page without has one only as long as it is being saved,
+  or while it is cached.
+- Only a page with one reference that is in no prefix tree is written, and a written page has no copy on a lower tier,
+  nor one under way.
 - Every frame of an allocator is free, or belongs to one page, or is held by a copy under way, or both of these.
 """
 
@@ -45,12 +47,24 @@ class Page:
 
     refs: int = 0
     users: int = 0
+    owner: str | None = None
+    """The tenant in whose prefix tree it is; it outlives its tables there."""
     frame: int | None = None
     host: int | None = None
     disk: DiskSlot | None = None
     coming: dict[Tier, object] = field(default_factory=dict)
     """Copies under way: the place that each will fill, and the transfer that does it. What another transfer brings
     to that place is stale and thrown away."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether a table that wants to write must copy it first."""
+        return self.refs > 1 or self.owner is not None
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether only a prefix tree keeps it."""
+        return not self.refs and self.owner is not None
 
     @property
     def is_lost(self) -> bool:
@@ -70,7 +84,7 @@ class Page:
     @property
     def is_leaving(self) -> bool:
         """Whether its device frame comes free as soon as the copy under way has ended."""
-        return not self.users and self.frame is not None
+        return not self.users and self.frame is not None and not self.is_cached
 
     @property
     def is_away(self) -> bool:
@@ -97,6 +111,8 @@ class PageTable:
     resident: bool = True
     arriving: bool = False
     """On its way back to the device; not yet to be read or written."""
+    owner: str = ""
+    """The tenant that it belongs to."""
 
     @property
     def is_active(self) -> bool:
@@ -106,7 +122,7 @@ class PageTable:
     @property
     def room(self) -> int:
         """Tokens that fit without a new frame: none if the last page must be copied first."""
-        if not self.pages or self.pages[-1].refs > 1:
+        if not self.pages or self.pages[-1].is_shared:
             return 0
         return len(self.pages) * self.page_tokens - self.tokens
 
@@ -142,7 +158,7 @@ class PageTable:
     def frames_needed(self, count: int) -> int:
         """Device frames that appending `count` tokens takes, the copy of a shared partial page included."""
         partial = self.tokens % self.page_tokens
-        copies = int(bool(count) and partial > 0 and self.pages[-1].refs > 1)
+        copies = int(bool(count) and partial > 0 and self.pages[-1].is_shared)
         return copies + pages_for(self.tokens + count, self.page_tokens) - len(self.pages)
 
     def fits(self, frames: int) -> int:
@@ -150,7 +166,7 @@ class PageTable:
         partial = self.tokens % self.page_tokens
         if not partial:
             return frames * self.page_tokens
-        if self.pages[-1].refs > 1:
+        if self.pages[-1].is_shared:
             return max(0, frames * self.page_tokens - partial)
         return frames * self.page_tokens + self.page_tokens - partial
 

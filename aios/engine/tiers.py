@@ -5,6 +5,8 @@ from the next `settle` on, which the loop calls between steps. Knows no tokens, 
 Invariants: those of `aios.engine.pages`; and a switch never changes a byte of a valid token.
 Full pages are copied to the host ahead of time (write-through), so a context that leaves copies at most its partial
 page and what has become full just now.
+Pages that a prefix tree keeps though no table contains them (`aios.engine.shelf`) stay where they are until somebody
+needs the room: they count as free.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,6 +22,7 @@ from aios.engine.copier import AtOnce, Copier, Lane
 from aios.engine.disk import DiskTier, SnapshotError
 from aios.engine.gauges import Gauges
 from aios.engine.pages import DiskSlot, FrameAllocator, Page, PageTable, Tier
+from aios.engine.shelf import Shelf
 from aios.engine.storage import Frame, Place, Storage
 from aios.engine.traffic import Landed, Traffic
 
@@ -63,6 +66,8 @@ class MemoryStatistics:
     pages_host: int
     pages_disk: int
     pages_copied_on_write: int
+    pages_cached: int
+    """Pages without a table, those on the host included; those on the device count as free."""
 
 
 class Memory:
@@ -81,6 +86,7 @@ class Memory:
         gauges: Gauges | None = None,
         writes_through: Callable[[float], bool] = lambda free: free > 0,
         checks_host: bool = False,
+        tenant_pages: int = 0,
     ) -> None:
         self.pool = pool
         self.page_tokens = pool.shape[4]
@@ -88,6 +94,7 @@ class Memory:
         self.device = FrameAllocator(pool.shape[0])
         self.host = FrameAllocator(host_pages)
         self.disk = disk
+        self.shelf = Shelf(self.device.num_frames, tenant_pages)
         self.gauges = gauges or Gauges()
         self.storage = Storage(pool, host_pages=host_pages, disk=disk, checks_host=checks_host)
         self._copier = copier or AtOnce()
@@ -106,10 +113,11 @@ class Memory:
         self._faults: dict[Page, str] = {}
         self._looks: list[_Look] = []
         self._copies = 0
+        self._gone: list[Page] = []
 
-    def open(self) -> PageTable:
-        """Return an empty page table."""
-        return PageTable(self.page_tokens)
+    def open(self, owner: str = "") -> PageTable:
+        """Return an empty page table of a tenant."""
+        return PageTable(self.page_tokens, owner=owner)
 
     def close(self) -> None:
         """End what runs beside the loop."""
@@ -124,6 +132,7 @@ class Memory:
         """
         assert table.resident
         new_pages = table.frames_needed(count)
+        self.make_room(table, new_pages)
         self.device.require(new_pages)
         if count and table.tokens % self.page_tokens:
             self._make_writable(table)
@@ -142,22 +151,78 @@ class Memory:
         gone = table.pages[keep:]
         del table.pages[keep:]
         table.tokens = min(table.tokens, tokens)
-        if table.is_active:
-            self._unuse(gone)
+        gone.reverse()  # the last of a run is the first to be missed by nobody
         self._unreference(gone)
+        if table.is_active:
+            self._unuse(gone, table.owner)
 
     def fork(self, table: PageTable) -> PageTable:
         """Return a table that shares every page; nothing is copied. The twin of one on its way back is away."""
         for page in table.pages:
             page.refs += 1
             page.users += table.resident
-        return PageTable(self.page_tokens, list(table.pages), table.tokens, table.resident)
+        return PageTable(self.page_tokens, list(table.pages), table.tokens, table.resident, owner=table.owner)
 
     def release(self, table: PageTable) -> None:
         """Give up all pages of a table, which is empty and resident afterwards."""
         self.truncate(table, 0)
         self._arrivals.pop(table, None)
         table.resident, table.arriving = True, False
+
+    # --- sharing -------------------------------------------------------------------------------------------
+
+    def keep(self, page: Page, owner: str) -> None:
+        """Let a full page outlive its tables, as long as nobody needs its room."""
+        assert page.frame is not None
+        self.shelf.keep(page, owner)
+
+    def unkeep(self, page: Page) -> None:
+        """Undo `keep`."""
+        self.shelf.unkeep(page)
+        if not page.refs:
+            self._forget_lower(page)
+            self._let_go([page])
+
+    def take_gone(self) -> list[Page]:
+        """Return the pages since the last call that were kept and had to go."""
+        gone, self._gone = self._gone, []
+        return gone
+
+    def adopt(self, table: PageTable, pages: Sequence[Page]) -> None:
+        """Append full pages, by reference, to a resident table of full pages: all of them, or as many as frames allow.
+
+        If some are off the device, the table is on its way back afterwards.
+        """
+        assert table.resident
+        assert table.tokens == len(table.pages) * self.page_tokens
+        first = len(table.pages)
+        for page in pages:
+            self.shelf.discard(page)
+            page.refs += 1
+            page.users += 1
+        table.pages += pages
+        table.tokens += len(pages) * self.page_tokens
+        away = [index for index, page in enumerate(pages) if page.is_away]
+        self.make_room(table, len(away))
+        if len(away) > self.device.num_free:
+            self.truncate(table, (first + away[self.device.num_free]) * self.page_tokens)
+        if any(page.frame is None for page in table.pages[first:]):
+            self._await(table)
+
+    def make_room(self, table: PageTable, frames: int) -> None:
+        """Let cached pages go until so many device frames are free for a table, if there are so many to be had."""
+        while self.device.num_free < frames:
+            page = self.shelf.victim(self.shelf.warm, table.owner)
+            if page is None:
+                page = self.shelf.protected(self.shelf.warm)
+                if page is None or not self._save_cached(page):
+                    return
+            self._cool(page)
+
+    def clear_shelf(self) -> None:
+        """Give up all cached pages on the device, protected or not."""
+        for page in [page for page in self.shelf.warm if page.has_copy or not page.is_being_saved]:
+            self._cool(page)
 
     # --- switching -----------------------------------------------------------------------------------------
 
@@ -176,7 +241,7 @@ class Memory:
             table.resident = table.arriving = False
             for page in table.pages:
                 page.users -= 1
-        copied = self._save(leaving, tier)
+        copied = self._save(leaving, tier, table.owner)
         self._let_go(table.pages)
         self._cut_lost(table)
         return Moved(_destination(table), pages, copied, copied * self.page_bytes)
@@ -190,9 +255,10 @@ class Memory:
             return self._arrivals[table]
         if not table.resident:
             self._cut_lost(table)
-        arrival = Arrival(table, table.tier, len(table.pages), sum(page.frame is None for page in table.pages))
+        arrival = self._arrival(table)
         if not table.resident:
             away = [page for page in table.pages if page.is_away]
+            self.make_room(table, len(away))
             self.device.require(len(away))
             for page in table.pages:
                 page.users += 1
@@ -201,6 +267,17 @@ class Memory:
         self._arrivals[table] = arrival
         self.settle()
         return arrival
+
+    def _await(self, table: PageTable) -> None:
+        """Bring the pages of a resident table to the device that it has just got and that are not there."""
+        self._traffic.start(Tier.DEVICE, [page for page in table.pages if page.is_away])
+        table.resident, table.arriving = False, True
+        self._arrivals[table] = self._arrival(table)
+        self.settle()
+
+    @staticmethod
+    def _arrival(table: PageTable) -> Arrival:
+        return Arrival(table, table.tier, len(table.pages), sum(page.frame is None for page in table.pages))
 
     def resume(self, table: PageTable) -> Moved:
         """Bring a table back and wait until it is. Raises OutOfFrames, changing nothing."""
@@ -217,10 +294,11 @@ class Memory:
         """Return an immutable snapshot."""
         return MemoryStatistics(
             pages_total=self.device.num_frames,
-            pages_free=self.device.num_free,
+            pages_free=self.device.num_free + len(self.shelf.warm),
             pages_host=self.host.num_frames - self.host.num_free - len(self._mirrored),
             pages_disk=self.disk.num_pages if self.disk else 0,
             pages_copied_on_write=self._copies,
+            pages_cached=len(self.shelf.warm) + len(self.shelf.cold),
         )
 
     # --- what runs beside the loop -------------------------------------------------------------------------
@@ -232,8 +310,8 @@ class Memory:
 
     @property
     def num_available(self) -> int:
-        """Device frames that are free, or will be when the copies under way have ended."""
-        return self.device.num_free + self._traffic.num_leaving
+        """Device frames that are free, or are as soon as wanted, or will be when the copies under way have ended."""
+        return self.device.num_free + len(self.shelf.warm) + self._traffic.num_leaving
 
     def footprint(self, table: PageTable, idle_s: float = 0.0) -> Footprint:
         """Describe what taking a table off the device would mean."""
@@ -248,9 +326,9 @@ class Memory:
         )
 
     def room(self, *, may_drop: bool) -> Room:
-        """Describe what the lower tiers could take, mirrors of pages on the device given up."""
+        """Describe what the lower tiers could take, mirrors of pages on the device and cached pages given up."""
         disk = 0 if self.disk is None else self.disk.num_free
-        return Room(self.host.num_free + len(self._mirrored), disk, may_drop)
+        return Room(self.host.num_free + len(self._mirrored) + len(self.shelf.cold), disk, may_drop)
 
     def settle(self) -> None:
         """Take in what has ended since the last call; never waits."""
@@ -345,7 +423,7 @@ class Memory:
         if to is Tier.DEVICE:
             self._forget_lower(page)
             self._faults[page] = str(fault)
-        elif not page.users and not page.has_copy and self._make_host_room(1, [page]):
+        elif page.refs and not page.users and not page.has_copy and self._make_host_room(1, [page], page.owner or ""):
             self._copy_to_host([page])
 
     def _arrive(self) -> None:
@@ -379,8 +457,8 @@ class Memory:
         self.storage.duplicate(Frame(Tier.DEVICE, page.frame), Frame(Tier.DEVICE, copy.frame))
         self._copies += 1
         table.pages[-1] = copy
-        self._unuse([page])
         self._unreference([page])
+        self._unuse([page], table.owner)
 
     # --- leaving -------------------------------------------------------------------------------------------
 
@@ -395,7 +473,7 @@ class Memory:
             self._traffic.start(Tier.HOST, fresh)
             self._take_landed()
 
-    def _save(self, pages: Sequence[Page], tier: Tier) -> int:
+    def _save(self, pages: Sequence[Page], tier: Tier, owner: str) -> int:
         """See to it that a lower tier gets `pages`, as far as any has room; return how many are copied for it.
 
         Host if there is room, else disk, else they will be lost when their frames go. An order for the disk falls
@@ -409,7 +487,7 @@ class Memory:
                         self._forget_host(page)
                 return len(absent)
         missing = [page for page in pages if not (page.has_copy or page.is_being_saved or page.is_lost)]
-        if self._make_host_room(len(missing), sparing=pages):
+        if self._make_host_room(len(missing), sparing=pages, owner=owner):
             self._copy_to_host(missing)
             return len(missing)
         return len(missing) if self._write_to_disk(missing) else 0
@@ -426,20 +504,22 @@ class Memory:
         self._traffic.start(Tier.HOST, pages, at_once=len(pages) <= _AT_ONCE_PAGES)
         self._take_landed()
 
-    def _make_host_room(self, count: int, sparing: Iterable[Page]) -> bool:
-        """Free host frames that only mirror pages on the device; whether `count` are free then."""
+    def _make_host_room(self, count: int, sparing: Iterable[Page], owner: str) -> bool:
+        """Free host frames that only mirror pages on the device, then cached ones; whether `count` are free then."""
         spared = set(sparing)
         for page in [page for page in self._mirrored if page not in spared]:
             if self.host.num_free >= count:
                 break
             self._forget_host(page)
+        while self.host.num_free < count and (cached := self.shelf.victim(self.shelf.cold, owner)) is not None:
+            self._lose(cached)
         return self.host.num_free >= count
 
-    def _unuse(self, pages: Sequence[Page]) -> None:
+    def _unuse(self, pages: Sequence[Page], owner: str) -> None:
         """Count one user less; pages that suspended tables still refer to are saved."""
         for page in pages:
             page.users -= 1
-        self._save([page for page in pages if not page.users and page.refs > 1], Tier.HOST)
+        self._save([page for page in pages if page.refs and not page.users], Tier.HOST, owner)
         self._let_go(pages)
 
     def _let_go(self, pages: Iterable[Page]) -> None:
@@ -448,6 +528,8 @@ class Memory:
             if page.users:
                 continue
             page.coming.pop(Tier.DEVICE, None)
+            if page.is_cached:
+                continue
             if page.frame is not None and (page.has_copy or not page.is_being_saved):
                 self.device.give_back(page.frame)
                 page.frame = None
@@ -456,7 +538,9 @@ class Memory:
     def _unreference(self, pages: Iterable[Page]) -> None:
         for page in pages:
             page.refs -= 1
-            if not page.refs:
+            if page.is_cached:
+                self._shelve(page)
+            elif not page.refs:
                 self._forget_lower(page)
                 self._let_go([page])
 
@@ -468,11 +552,57 @@ class Memory:
         if not table.pages:
             table.resident = True
 
+    # --- cached pages --------------------------------------------------------------------------------------
+
+    def _shelve(self, page: Page) -> None:
+        """Put a page on the shelf whose last table has let go of it. The disk keeps no cached pages."""
+        self._forget_disk(page)
+        if page.frame is not None:
+            self.shelf.warm.add(page)
+        elif page.host is not None:
+            self._chill(page)
+        else:
+            self._lose(page)
+
+    def _cool(self, page: Page) -> None:
+        """Take a cached page off the device; if the host does not hold it, it is gone."""
+        assert page.frame is not None
+        if page.host is None:
+            self._lose(page)
+            return
+        self.shelf.warm.discard(page)
+        self.device.give_back(page.frame)
+        page.frame = None
+        self._mirrored.pop(page, None)
+        self._chill(page)
+
+    def _chill(self, page: Page) -> None:
+        """Keep a cached page on the host, half of which cached pages may fill."""
+        assert page.owner is not None
+        owner, cold = page.owner, self.shelf.cold
+        cold.add(page)
+        while len(cold) > self.host.num_frames // 2 and (victim := self.shelf.victim(cold, owner)) is not None:
+            self._lose(victim)
+
+    def _save_cached(self, page: Page) -> bool:
+        """Copy a page that must not be lost to the host; whether it is there."""
+        if page.host is None and self._make_host_room(1, [page], page.owner or ""):
+            self._traffic.start(Tier.HOST, [page], at_once=True)
+            self._take_landed()
+        return page.host is not None
+
+    def _lose(self, page: Page) -> None:
+        self._gone.append(page)
+        self.unkeep(page)
+
     # --- lower copies --------------------------------------------------------------------------------------
 
     def _forget_lower(self, page: Page) -> None:
         """Give up the copies on lower tiers, those under way too."""
         self._forget_host(page)
+        self._forget_disk(page)
+
+    def _forget_disk(self, page: Page) -> None:
         page.coming.pop(Tier.DISK, None)
         if page.disk is not None and self.disk is not None:
             self.disk.forget(page.disk)

@@ -16,7 +16,7 @@ from aios.abi.core import AnyMessage, ContextPages, Described, Finished, Refused
 from aios.abi.sched import Call, Load, Planner, Retention
 from aios.engine.context import Context, Turn
 from aios.engine.disk import SnapshotError
-from aios.engine.pages import OutOfFrames, Tier
+from aios.engine.pages import OutOfFrames, PageTable, Tier
 from aios.engine.tiers import Arrival, Memory, Moved
 from aios.ids import ContextId
 
@@ -135,6 +135,21 @@ class Workspace:
             seconds=answer.seconds,
         )
 
+    # --- contexts ------------------------------------------------------------------------------------------
+
+    def open(self, name: ContextId, epoch: int, table: PageTable) -> Context:
+        """Make a context with the pages of `table`."""
+        context = self.contexts[name] = Context(name, epoch, table, used_s=self.clock())
+        self.memory.shelf.joined(table.owner)
+        return context
+
+    def forget(self, context: Context) -> None:
+        """Give up a context and its pages."""
+        self._returns.pop(context.id, None)
+        self.memory.release(context.table)
+        self.memory.shelf.left(context.table.owner)
+        del self.contexts[context.id]
+
     # --- turns ---------------------------------------------------------------------------------------------
 
     def scheduled(self) -> Iterator[tuple[Context, Turn]]:
@@ -182,12 +197,6 @@ class Workspace:
         context.turn, context.used_s = None, self.clock()
         self.answer_resume(context)
         return turn
-
-    def forget(self, context: Context) -> None:
-        """Give up a context and its pages."""
-        self._returns.pop(context.id, None)
-        self.memory.release(context.table)
-        del self.contexts[context.id]
 
     def load(self, context: Context) -> Load:
         """A context's demand for the coming step."""

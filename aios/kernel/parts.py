@@ -128,6 +128,7 @@ class Parts:
             nice=process.nice,
             attained_tokens=root.tree_tokens,
             kv_pages=self.quotas.narrowest(process.pid, "kv_pages"),
+            tenant=process.principal,
         )
 
     def specs_of(self, pid: int) -> list[CapSpec]:

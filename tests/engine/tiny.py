@@ -23,6 +23,7 @@ from aios.engine.copier import Copier
 from aios.engine.desk import Limits
 from aios.engine.disk import DiskTier
 from aios.engine.engine import Engine
+from aios.engine.prefix import Digest, PrefixTrees
 from aios.engine.shortcuts import Shortcuts
 from aios.engine.tiers import Memory
 from aios.formats.spelling import HERMES, CallFormat
@@ -169,16 +170,20 @@ def tiny_engine(
     copier: Copier | None = None,
     shortcuts: Shortcuts = Shortcuts(),  # noqa: B008 - immutable
     call_format: CallFormat = HERMES,
+    shares: bool = False,
+    digest: Digest | None = None,
+    tenant_pages: int = 0,
 ) -> Engine:
     """Return an engine with a tiny model; pages have 4 tokens."""
     model = model or TinyModel()
     shape = (pages, model.config.layers, 2, model.config.kv_heads, PAGE_TOKENS, model.config.head_dim)
     pool = torch.zeros(shape, dtype=dtype)
     tier = DiskTier(disk, fingerprint={"model": "tiny"}, page_bytes=pool[0].nbytes) if disk else None
+    memory = Memory(pool, host_pages=host_pages, disk=tier, copier=copier, tenant_pages=tenant_pages)
     return Engine(
         model,
         ByteLexicon(),
-        Memory(pool, host_pages=host_pages, disk=tier, copier=copier),
+        memory,
         planner or make_planner(policy, quantum_tokens=quantum),
         retention=make_retention("least-cost"),
         limits=Limits(max_context=CONFIG.max_context, vocab=CONFIG.vocab, step_tokens=step_tokens, max_rows=8),
@@ -189,6 +194,7 @@ def tiny_engine(
         is_exact=is_exact,
         may_drop=may_drop,
         call_format=call_format,
+        prefixes=PrefixTrees(memory, digest) if shares else None,
     )
 
 
@@ -205,6 +211,7 @@ def submit(
     schema: dict[str, object] | None = None,
     mask: MaskState | None = None,
     kv_pages: int | None = None,
+    tenant: str = "",
     messages: tuple[Message, ...] = (),
     **sampling: object,
 ) -> Submit:
@@ -219,7 +226,7 @@ def submit(
         epoch=epoch,
         ticket=ticket,
         request=request,
-        facts=ProcessFacts(pid=int(name.split(":", 1)[0]), kv_pages=kv_pages),
+        facts=ProcessFacts(pid=int(name.split(":", 1)[0]), kv_pages=kv_pages, tenant=tenant),
         lease_tokens=lease,
         generated=generated,
         tools=tools,
