@@ -10,6 +10,7 @@ BLOCK = 1024
 
 @triton.jit
 def gate_kernel(gate_up, out, stride, FF: tl.constexpr, BLOCK: tl.constexpr, GELU: tl.constexpr):
+    """Gate one piece of a row."""
     row = tl.program_id(0).to(tl.int64)
     at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     alive = at < FF

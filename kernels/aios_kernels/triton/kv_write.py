@@ -7,6 +7,7 @@ from torch import Tensor
 
 @triton.jit
 def kv_write_kernel(pool, rows, source, token_stride, head_stride, DIM: tl.constexpr, BLOCK: tl.constexpr):
+    """Copy one head of one token to its row of the pool."""
     token, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
     at = tl.arange(0, BLOCK)
     alive = at < DIM

@@ -25,6 +25,7 @@ def allowed_scores(logits, bits, row, token, vocab, words):
 def survey_kernel(
     logits, bits, temperatures, best, where, free_best, free_where, weight, vocab, words, PIECE: tl.constexpr
 ):
+    """Find the best token of one piece of a row, with and without the mask, and the sum of its weights."""
     row, piece, pieces = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.num_programs(1)
     token = piece * PIECE + tl.arange(0, PIECE)
     free, scores = allowed_scores(logits, bits, row, token, vocab, words)
@@ -59,6 +60,7 @@ def choose_kernel(
     PIECE: tl.constexpr,
     PIECES: tl.constexpr,
 ):
+    """Put the pieces of one row together: its favourite, its best allowed token or its draw."""
     row = tl.program_id(0).to(tl.int64)
     piece = tl.arange(0, PIECES)
     at = row * pieces + piece

@@ -10,6 +10,7 @@ BLOCK = 4096
 
 @triton.jit
 def page_copy_kernel(source, target, pages, WORDS: tl.constexpr, BLOCK: tl.constexpr, GATHERS: tl.constexpr):
+    """Copy one piece of one page, out of `pages` or into them."""
     index = tl.program_id(0).to(tl.int64)
     page = tl.load(pages + index)
     at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)

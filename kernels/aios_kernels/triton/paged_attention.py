@@ -46,6 +46,7 @@ def decode_kernel(
     WINDOW: tl.constexpr,
     MERGES: tl.constexpr,
 ):
+    """Let the query heads of one KV head see one split of a context whose row has one new token."""
     row, kv_head, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     kv_heads, splits = tl.num_programs(1), tl.num_programs(2)
     context = tl.load(contexts + row)
@@ -115,6 +116,7 @@ def merge_kernel(
     WINDOW: tl.constexpr,
     AT_ONCE: tl.constexpr,
 ):
+    """Merge the splits of one row and query head, in order."""
     row, head = tl.program_id(0), tl.program_id(1)
     heads = tl.num_programs(1)
     context = tl.load(contexts + row)
@@ -172,6 +174,7 @@ def chunk_kernel(
     BLOCK_N: tl.constexpr,
     WINDOW: tl.constexpr,
 ):
+    """Let the query heads of one KV head see a context, for some of the new tokens of its row."""
     # the last blocks see most, so they start first
     block = tl.num_programs(0) - 1 - tl.program_id(0)
     kv_head, kv_heads = tl.program_id(1), tl.num_programs(1)

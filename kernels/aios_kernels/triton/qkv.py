@@ -42,6 +42,7 @@ def place_qkv_kernel(
     HAS_BIAS: tl.constexpr,
     HAS_NORM: tl.constexpr,
 ):
+    """Bring one head of one token to its place: a query to `queries`, a key or value into the pool."""
     token = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1)
     pair = tl.arange(0, BLOCK)

@@ -10,6 +10,7 @@ from torch import Tensor
 def rms_norm_kernel(
     x, delta, weight, out, x_stride, delta_stride, eps, DIM: tl.constexpr, BLOCK: tl.constexpr, ADDS: tl.constexpr
 ):
+    """Normalise one row; with ADDS, add `delta` to it first and store the sum."""
     row = tl.program_id(0).to(tl.int64)
     at = tl.arange(0, BLOCK)
     alive = at < DIM

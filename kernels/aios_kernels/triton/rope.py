@@ -16,6 +16,7 @@ def turned_pairs(a, b, turns, pair, alive):
 
 @triton.jit
 def rope_kernel(x, turns, out, token_stride, head_stride, DIM: tl.constexpr, BLOCK: tl.constexpr):
+    """Rotate one head of one token."""
     token = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1)
     pair = tl.arange(0, BLOCK)
