@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aios.abi.process import ProcessClass
-from aios.abi.sched import Plan, Policy
+from aios.abi.sched import Budget, Call, Load, Plan, Policy
 from aios.ids import ContextId
 from aios.sched import make_planner
 from tests.sched.pool import Pool
@@ -223,6 +223,31 @@ def test_nothing_new_gives_the_very_same_plan() -> None:
     assert pool.step() is first
     pool.add("2:main", 2, 50)
     assert set(pool.step().grants) == {"1:main", "2:main"}
+
+
+def test_a_plan_is_repeated_until_something_happens() -> None:
+    planner = make_planner("rr", quantum_tokens=4)
+    budget = Budget(0.0, 64, 8, 10, 4)
+    assert planner.repeat(budget) is None
+    planner.arrived(Call(ContextId("a"), 1, ProcessClass.INTERACTIVE, 0, 0.0, 1, 100))
+    plan = planner.plan({ContextId("a"): Load(ContextId("a"), 0, 1, 0, 3)}, budget)
+    assert planner.repeat(budget) is plan
+    assert planner.repeat(Budget(0.0, 64, 8, 11, 4)) is None  # more pages may let somebody in
+    planner.arrived(Call(ContextId("b"), 1, ProcessClass.INTERACTIVE, 0, 0.0, 1, 100))
+    assert planner.repeat(budget) is None
+
+
+def test_tokens_taken_without_logits_are_computed_in_one_step_and_are_no_prompt() -> None:
+    planner = make_planner("rr", quantum_tokens=8)
+    for name in ("chunk", "prompt"):
+        planner.arrived(Call(ContextId(name), 1, ProcessClass.INTERACTIVE, 0, 0.0, 1, 100))
+    loads = {
+        ContextId("chunk"): Load(ContextId("chunk"), 0, 2, 0, 1, decode_tokens=6),
+        ContextId("prompt"): Load(ContextId("prompt"), 50, 0, 0, 0),
+    }
+    plan = planner.plan(loads, Budget(0.0, 20, 4, 30, 4))
+    assert plan.grants == {ContextId("chunk"): 6, ContextId("prompt"): 14}
+    assert planner.repeat(Budget(0.0, 20, 4, 30, 4)) is None
 
 
 def test_unknown_contexts_are_ignored_and_bad_settings_are_not() -> None:
