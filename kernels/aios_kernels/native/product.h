@@ -13,6 +13,7 @@ namespace aios {
 constexpr int GROUP = 32;
 // Below this a group of activations counts as zero: the inverse of its scale would not be a number.
 constexpr float LEAST_ACTIVATION = 1e-30f;
+constexpr int BYTES_AHEAD = 2048;
 
 enum Kind : int32_t { FOUR = 0, EIGHT = 1, FLOAT = 2, BRAIN = 3 };
 
@@ -89,48 +90,67 @@ inline __m256i add_products(__m256i dots, __m256i a, __m256i b) {
 #endif
 }
 
+// Single rows wait for memory: fetch what comes soon, across pages too, where the processor does not on its own.
 template <int R>
-inline void four_tile(const Weight& w, int tile, const Rows& x, int row, __m256 out[R]) {
+inline void fetch_ahead(const uint8_t* data, int bytes) {
+    if constexpr (R == 1)
+        for (int i = 0; i < bytes; i += 64) _mm_prefetch(reinterpret_cast<const char*>(data + BYTES_AHEAD + i), _MM_HINT_T0);
+}
+
+// N tiles share what is read of the activations.
+template <int R, int N>
+inline void four_tiles(const Weight& w, int tile, const Rows& x, int row, __m256 out[R * N]) {
     const int groups = w.width / GROUP;
-    const uint8_t* data = w.data + tile * w.tile_bytes();
+    const size_t stride = w.tile_bytes();
+    const uint8_t* data = w.data + tile * stride;
     const int16_t* codes = x.codes + size_t(row) * w.width;
     const float* scales = x.scales + size_t(row) * groups;
     const float* sums = x.sums + size_t(row) * groups;
     const __m256i nibble = _mm256_set1_epi16(15);
-    __m256 total[R];
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) total[r] = _mm256_setzero_ps();
+    __m256 total[N][R];
+#pragma GCC unroll 16
+    for (int i = 0; i < N * R; ++i) total[i / R][i % R] = _mm256_setzero_ps();
     for (int g = 0; g < groups; ++g, data += 160, codes += GROUP) {
-        __m256i dots[R];
-#pragma GCC unroll 8
-        for (int r = 0; r < R; ++r) dots[r] = _mm256_setzero_si256();
+        fetch_ahead<R>(data, 160);
+        __m256i dots[N][R];
+#pragma GCC unroll 16
+        for (int i = 0; i < N * R; ++i) dots[i / R][i % R] = _mm256_setzero_si256();
 #pragma GCC unroll 4
         for (int j = 0; j < 4; ++j) {
-            const __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(data + 32 * j));
-            const __m256i first = _mm256_and_si256(words, nibble);
-            const __m256i second = _mm256_and_si256(_mm256_srli_epi16(words, 4), nibble);
-            const __m256i third = _mm256_and_si256(_mm256_srli_epi16(words, 8), nibble);
-            const __m256i fourth = _mm256_srli_epi16(words, 12);
+            __m256i words[N];
+#pragma GCC unroll 2
+            for (int t = 0; t < N; ++t)
+                words[t] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(data + t * stride + 32 * j));
+#pragma GCC unroll 4
+            for (int n = 0; n < 4; ++n) {
+                __m256i code[N];
+#pragma GCC unroll 2
+                for (int t = 0; t < N; ++t) {
+                    const __m256i moved = _mm256_srli_epi16(words[t], 4 * n);
+                    code[t] = n == 3 ? moved : _mm256_and_si256(moved, nibble);
+                }
 #pragma GCC unroll 8
-            for (int r = 0; r < R; ++r) {
-                const int16_t* a = codes + size_t(r) * w.width + 8 * j;
-                dots[r] = add_products(dots[r], first, pair(a));
-                dots[r] = add_products(dots[r], second, pair(a + 2));
-                dots[r] = add_products(dots[r], third, pair(a + 4));
-                dots[r] = add_products(dots[r], fourth, pair(a + 6));
+                for (int r = 0; r < R; ++r) {
+                    const __m256i a = pair(codes + size_t(r) * w.width + 8 * j + 2 * n);
+#pragma GCC unroll 2
+                    for (int t = 0; t < N; ++t) dots[t][r] = add_products(dots[t][r], code[t], a);
+                }
             }
         }
-        const __m256 scale = half_to_float(data + 128), least = half_to_float(data + 144);
+#pragma GCC unroll 2
+        for (int t = 0; t < N; ++t) {
+            const __m256 scale = half_to_float(data + t * stride + 128), least = half_to_float(data + t * stride + 144);
 #pragma GCC unroll 8
-        for (int r = 0; r < R; ++r) {
-            const size_t at = size_t(r) * groups + g;
-            const __m256 step = _mm256_mul_ps(scale, _mm256_set1_ps(scales[at]));
-            total[r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots[r]), step, total[r]);
-            total[r] = _mm256_fmadd_ps(least, _mm256_set1_ps(sums[at]), total[r]);
+            for (int r = 0; r < R; ++r) {
+                const size_t at = size_t(r) * groups + g;
+                const __m256 step = _mm256_mul_ps(scale, _mm256_set1_ps(scales[at]));
+                total[t][r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots[t][r]), step, total[t][r]);
+                total[t][r] = _mm256_fmadd_ps(least, _mm256_set1_ps(sums[at]), total[t][r]);
+            }
         }
     }
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) out[r] = total[r];
+#pragma GCC unroll 16
+    for (int i = 0; i < N * R; ++i) out[i] = total[i / R][i % R];
 }
 
 template <int R>
@@ -143,6 +163,7 @@ inline void eight_tile(const Weight& w, int tile, const Rows& x, int row, __m256
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) total[r] = _mm256_setzero_ps();
     for (int g = 0; g < groups; ++g, data += 272, codes += GROUP) {
+        fetch_ahead<R>(data, 272);
         __m256i dots[R];
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r) dots[r] = _mm256_setzero_si256();
@@ -194,7 +215,7 @@ inline void float_tile(const Weight& w, int tile, const Rows& x, int row, __m256
 template <int R>
 inline void tile_product(const Weight& w, int tile, const Rows& x, int row, __m256 out[R]) {
     switch (w.kind) {
-        case FOUR: return four_tile<R>(w, tile, x, row, out);
+        case FOUR: return four_tiles<R, 1>(w, tile, x, row, out);
         case EIGHT: return eight_tile<R>(w, tile, x, row, out);
         case BRAIN: return float_tile<R, true>(w, tile, x, row, out);
         default: return float_tile<R, false>(w, tile, x, row, out);
@@ -204,24 +225,30 @@ inline void tile_product(const Weight& w, int tile, const Rows& x, int row, __m2
 constexpr int ROWS_AT_ONCE = 4;
 constexpr int ROWS_IN_CACHE = 32;
 
+inline void tile_product(const Weight& w, int tile, const Rows& x, int row, int count, __m256* out) {
+    switch (count) {
+        case 1: return tile_product<1>(w, tile, x, row, out);
+        case 2: return tile_product<2>(w, tile, x, row, out);
+        case 3: return tile_product<3>(w, tile, x, row, out);
+        default: return tile_product<ROWS_AT_ONCE>(w, tile, x, row, out);
+    }
+}
+
 // Call sink(row, tile, eight outputs) for rows [0, rows) and tiles [first, last).
 template <class Sink>
 inline void product(const Weight& w, const Rows& x, int rows, int first, int last, Sink&& sink) {
-    __m256 out[ROWS_AT_ONCE];
+    __m256 out[2 * ROWS_AT_ONCE];
     for (int block = 0; block < rows; block += ROWS_IN_CACHE) {
         const int end = block + ROWS_IN_CACHE < rows ? block + ROWS_IN_CACHE : rows;
-        for (int tile = first; tile < last; ++tile)
-            for (int row = block; row < end;) {
-                const int count = end - row < ROWS_AT_ONCE ? end - row : ROWS_AT_ONCE;
-                switch (count) {
-                    case 1: tile_product<1>(w, tile, x, row, out); break;
-                    case 2: tile_product<2>(w, tile, x, row, out); break;
-                    case 3: tile_product<3>(w, tile, x, row, out); break;
-                    default: tile_product<4>(w, tile, x, row, out);
-                }
-                for (int r = 0; r < count; ++r) sink(row + r, tile, out[r]);
-                row += count;
+        for (int tile = first, tiles; tile < last; tile += tiles) {
+            tiles = w.kind == FOUR && tile + 1 < last ? 2 : 1;
+            for (int row = block, count; row < end; row += count) {
+                count = end - row < ROWS_AT_ONCE ? end - row : ROWS_AT_ONCE;
+                if (tiles == 2 && count == ROWS_AT_ONCE) four_tiles<ROWS_AT_ONCE, 2>(w, tile, x, row, out);
+                else for (int t = 0; t < tiles; ++t) tile_product(w, tile + t, x, row, count, out + t * count);
+                for (int i = 0; i < tiles * count; ++i) sink(row + i % count, tile + i / count, out[i]);
             }
+        }
     }
 }
 
