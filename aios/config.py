@@ -11,9 +11,9 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -75,6 +75,42 @@ class EngineSettings(BaseSettings):
     tokens, and replies say so."""
 
 
+class CoreSettings(BaseModel):
+    """One place where model calls run: our engine host (`kind = "local"`) or an OpenAI-compatible endpoint."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["local", "url"] = "url"
+    url: str = Field(default="", pattern=r"^(https?://[^@\s]+)?$")
+    """Up to and without `/chat/completions`, mostly ending in `/v1`; a key does not belong here."""
+    model: str = ""
+    """As the endpoint calls it."""
+    key: str = Field(default="", pattern=r"^([A-Za-z_][A-Za-z0-9_]*)?$")
+    """Name of the environment variable that holds the API key; empty = none is sent."""
+    concurrency: int = Field(default=8, ge=1, le=4096)
+    """Calls under way at once; more wait here, by class."""
+    attempts: int = Field(default=4, ge=1, le=100)
+    retry_wait_s: float = Field(default=0.25, gt=0)
+    """Before the second attempt; it doubles with each."""
+    longest_retry_wait_s: float = Field(default=30.0, gt=0)
+    """An endpoint that wants to be left alone for longer (Retry-After) is not waited for."""
+    connect_s: float = Field(default=10.0, gt=0)
+    silence_s: float = Field(default=120.0, gt=0)
+    """Longest time between two bytes of an answer."""
+    timeout_s: float = Field(default=1800.0, gt=0)
+    """Longest time for one answer."""
+    continuation: Literal["none", "prefill", "flag"] = "none"
+    """How it goes on with an answer that was begun: `prefill` = a last message of the assistant is gone on with
+    (llama-server), `flag` = that with `continue_final_message` (vLLM, SGLang), `none` = it begins anew."""
+    max_context: int = Field(default=131_072, ge=1)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.kind == "url" and not (self.url and self.model):
+            raise ValueError("a core of kind 'url' needs `url` and `model`")
+        return self
+
+
 class Settings(EngineSettings):
     """All settings of a kernel."""
 
@@ -84,6 +120,8 @@ class Settings(EngineSettings):
     durability: Durability = "crash"
     rules: Annotated[tuple[Path, ...], NoDecode] = ()
     """Rule files; as text (in the environment), a list with the separator of PATH, or a JSON list."""
+    cores: dict[str, CoreSettings] = Field(default_factory=dict)
+    """Where model calls run, by name; empty = one engine host of our own."""
     max_processes: int = Field(default=10_000, ge=1)
     max_depth: int = Field(default=16, ge=1)
     max_children: int = Field(default=256, ge=1)

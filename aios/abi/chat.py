@@ -93,6 +93,8 @@ class Generation(Model):
     jump_forward: Literal["exact", "canonical"] | None = None
     """How forced tokens were taken, if any were. `canonical`: the model's tokenizer chose among spellings of the same
     text, so the tokens may differ from those that decoding one by one would have given."""
-    recovery: Literal["recomputed, not trace-exact"] | None = None
+    recovery: Literal["recomputed, not trace-exact", "continued from the partial text", "restarted"] | None = None
     """Set where the past was computed again after the first token (lost core, dropped pages) by numbers that depend on
-    the batch: an uninterrupted run may have chosen other tokens. Never set where deterministic mode is exact."""
+    the batch: an uninterrupted run may have chosen other tokens. Never set where deterministic mode is exact.
+    The other two tell of an endpoint that broke off: the answer went on behind its text, or began anew (`text` is the
+    new one alone; what was streamed before it is void)."""

@@ -73,6 +73,8 @@ class Submit(ContextOrder, frozen=True, kw_only=True, tag="submit"):
     tools: tuple[ToolSpec, ...] = ()
     facts: ProcessFacts
     generated: tuple[int, ...] = ()
+    generated_text: str = ""
+    """Text of `generated`, for a core that knows no token ids."""
     mask: MaskState | None = None
     lease_tokens: int
 
@@ -188,6 +190,7 @@ class TokenRow(msgspec.Struct, frozen=True):
     position: int
     """Completion tokens before this one."""
     token: int
+    """-1 where the core does not know token ids (an endpoint streams text): then a row is a piece of the stream."""
     text: str
     """Bytes that became printable with this token (may be empty in the middle of a character)."""
     masked: Masked | None = None

@@ -16,15 +16,17 @@ from typing import Any
 
 from aios.abi.core import Core
 from aios.agents.connection import Connection, Root
-from aios.config import EngineSettings, Settings
+from aios.config import CoreSettings, EngineSettings, Settings
 from aios.engine import modelstore
-from aios.errors import StoreError
+from aios.errors import ConfigError, StoreError
 from aios.guard.gate import compile_rules
+from aios.guard.offers import Offers
 from aios.ids import new_token
 from aios.kernel.host import EngineHost
 from aios.kernel.journal import Journal
 from aios.kernel.kernel import Kernel
 from aios.kernel.store.sql import SqlStore
+from aios.remote.core import RemoteCore
 from aios.rundir import Descriptor, publish, socket_path, write_operator_token
 from aios.server.app import make_app
 from aios.server.unix import serve_unix
@@ -46,7 +48,7 @@ async def embedded(settings: Settings, *, core: Core | None = None, fresh: bool 
     """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     settings.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    core = core or engine_host(settings)
+    core = core or make_core(settings)
     token = new_token()
     async with AsyncExitStack() as stack:
         store = stack.enter_context(closing(SqlStore(settings.store_url, settings.durability, name=settings.name)))
@@ -98,6 +100,18 @@ async def connection(settings: Settings, root: Root, *, fresh: bool = False) -> 
             kernel.add_tool(tool)
         door = await kernel.root(root.name, caps=root.caps, quota=root.quota, klass=root.klass, rules=root.rules)
         yield Connection(door, kernel)
+
+
+def make_core(settings: Settings) -> Core:
+    """Make what the settings say model calls run on. Raises ModelError, ConfigError."""
+    made = [_one_core(name, one, settings) for name, one in settings.cores.items()]
+    if len(made) > 1:
+        raise ConfigError(f"cores: {len(made)} are set; one kernel uses one core so far")
+    return made[0] if made else engine_host(settings)
+
+
+def _one_core(name: str, one: CoreSettings, settings: Settings) -> Core:
+    return engine_host(settings) if one.kind == "local" else RemoteCore(name, one, Offers())
 
 
 def engine_host(settings: Settings) -> EngineHost:

@@ -326,6 +326,7 @@ class Book:
                 tools=generation.tools,
                 facts=generation.facts,
                 generated=tuple(generation.tokens),
+                generated_text="".join(generation.texts),
                 mask=generation.mask,
                 lease_tokens=generation.lease_tokens,
             )

@@ -1,0 +1,169 @@
+"""A kernel whose model is somewhere else: an agent under a rule, an endpoint that fails, a kernel that dies."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from aios import env
+from aios.abi.chat import Message
+from aios.abi.process import Signal
+from aios.abi.replies import Delta
+from aios.abi.syscalls import KernelInfo, LlmGenerate, ProcSignal
+from aios.agents.agent import Agent
+from aios.agents.connection import Connection, Root, set_connector
+from aios.boot.compose import embedded, make_core
+from aios.config import CoreSettings, Settings
+from aios.guard.gate import compile_rules
+from aios.kernel.kernel import Kernel
+from aios.testing.endpoint import ScriptedEndpoint, call, cut, endless_line, held, refuse, say
+from aios.tools.decorator import tool
+from aios.tools.toolbox import Toolbox
+from tests.kernel.world import MemoryJournal, ask, done, failed, until
+
+RULES = 'rule quoted "quote first": require once ok quote() before pay()'
+PAID: list[int] = []
+
+
+@tool(effect="read")
+async def quote() -> int:
+    """Quote a price."""
+    return 5
+
+
+@tool
+async def pay(amount: int) -> str:
+    """Pay an amount."""
+    PAID.append(amount)
+    return "paid"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(env.HOME, str(tmp_path))
+    monkeypatch.setenv("FAR_KEY", "sk-very-secret")
+    PAID.clear()
+    return tmp_path
+
+
+def settings(endpoint: ScriptedEndpoint, **fields: Any) -> Settings:
+    far = CoreSettings(url=endpoint.url, model="m", key="FAR_KEY", retry_wait_s=0.001, **fields)
+    return Settings(name="test", durability="none", cores={"far": far})
+
+
+def use_endpoint(endpoint: ScriptedEndpoint) -> None:
+    """Let programs start a kernel whose only core is at the endpoint."""
+
+    @asynccontextmanager
+    async def connect(root: Root) -> AsyncIterator[Connection]:
+        async with endpoint.served(), embedded(settings(endpoint)) as kernel:
+            for one in root.tools:
+                kernel.add_tool(one)
+            door = await kernel.root(root.name, caps=root.caps, quota=root.quota, klass=root.klass, rules=root.rules)
+            yield Connection(door, kernel)
+
+    set_connector(connect)
+
+
+def test_an_agent_under_a_rule_gets_its_work_done_at_an_endpoint_that_fails_twice(home: Path) -> None:
+    endpoint = ScriptedEndpoint()
+    endpoint.acts.extend(
+        [
+            refuse(503),
+            cut(),
+            call("pay", '{"amount": 5}', id="c1"),  # forbidden: asked again, with the reason
+            call("quote", "{}", id="c2"),
+            call("pay", '{"amount": 5}', id="c3"),
+            say("All paid."),
+        ]
+    )
+    use_endpoint(endpoint)
+    result = Agent("payer", tools=[quote, pay], rules=RULES).run_sync("Pay it.")
+    assert result.output == "All paid."
+    assert PAID == [5]
+    offered = [[one["function"]["name"] for one in asked.body["tools"]] for asked in endpoint.requests]
+    assert offered == [["quote"]] * 4 + [["quote", "pay"]] * 2
+    assert "'pay' is not allowed now" in endpoint.requests[3].body["messages"][-1]["content"]
+    written = b"".join(path.read_bytes() for path in home.rglob("*") if path.is_file())
+    assert b"All paid." in written
+    assert b"sk-very-secret" not in written
+
+
+@asynccontextmanager
+async def kernel_on(journal: MemoryJournal, endpoint: ScriptedEndpoint, **fields: Any) -> AsyncIterator[Kernel]:
+    chosen = settings(endpoint, **fields)
+    core = make_core(chosen)
+    with anyio.fail_after(20):
+        async with Kernel(chosen, journal, core, Toolbox(), compile_rules, secret=b"s", drain_s=0.0) as kernel:
+            yield kernel
+
+
+HELLO = LlmGenerate(messages=(Message(role="user", content="Tell."),))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("continuation", ["prefill", "none"])
+async def test_a_kernel_that_died_in_the_middle_of_an_answer_goes_on_with_it(continuation: str) -> None:
+    endpoint, journal = ScriptedEndpoint(), MemoryJournal()
+    endpoint.acts.extend([held(["Once ", "upon "], anyio.Event()), say("a time.")])
+    async with endpoint.served():
+        async with (
+            kernel_on(journal, endpoint, continuation=continuation) as kernel,
+            anyio.create_task_group() as calls,
+        ):
+            door = await kernel.root("teller")
+            calls.start_soon(door.call, ask(HELLO, "r1", stream=True))
+            await until(lambda: "upon " in str(journal.records))
+            left = MemoryJournal()
+            left.records = list(journal.records)  # what a crash in this moment leaves
+            calls.cancel_scope.cancel()
+        async with kernel_on(left, endpoint, continuation=continuation) as kernel:
+            door = await kernel.root("teller")
+            found = await done(door, HELLO, "r1")
+    if continuation == "prefill":
+        assert (found["text"], found["recovery"]) == ("Once upon a time.", "continued from the partial text")
+        assert endpoint.requests[1].body["messages"][-1]["content"] == "Once upon "
+    else:
+        assert (found["text"], found["recovery"]) == ("a time.", "restarted")
+
+
+@pytest.mark.anyio
+async def test_a_stopped_process_frees_the_endpoint_and_goes_on_when_it_may() -> None:
+    endpoint = ScriptedEndpoint()
+    pieces: list[Any] = []
+    endpoint.acts.extend([held(["Once "], anyio.Event()), say("more")])
+    async with (
+        endpoint.served(),
+        kernel_on(MemoryJournal(), endpoint, continuation="prefill") as kernel,
+        anyio.create_task_group() as calls,
+    ):
+        door = await kernel.root("teller")
+        results: list[Any] = []
+
+        async def tell() -> None:
+            async for reply in door.stream(ask(HELLO, "r1", stream=True)):
+                (pieces if isinstance(reply, Delta) else results).append(reply)
+
+        calls.start_soon(tell)
+        await until(lambda: bool(pieces))
+        await done(kernel.operator(), ProcSignal(pid=door.pid, signal=Signal.STOP))
+        await until(lambda: endpoint.running == 0)
+        await done(kernel.operator(), ProcSignal(pid=door.pid, signal=Signal.CONT))
+        await until(lambda: bool(results))
+        assert results[-1].value["text"] == "Once more"
+
+
+@pytest.mark.anyio
+async def test_a_hostile_answer_fails_its_call_with_a_name_and_the_kernel_goes_on() -> None:
+    endpoint = ScriptedEndpoint()
+    endpoint.acts.extend([endless_line(), say("fine")])
+    async with endpoint.served(), kernel_on(MemoryJournal(), endpoint) as kernel:
+        door = await kernel.root("teller")
+        assert (await failed(door, HELLO)).code == "E-REMOTE-PROTOCOL"
+        assert (await done(door, HELLO))["text"] == "fine"
+        told = await done(kernel.operator(), KernelInfo())
+        assert (told["model"]["token_mask"], told["model"]["kv_snapshot"]) == (False, False)
+        assert told["model"]["device"] == f"far ({endpoint.url})"
