@@ -215,7 +215,7 @@ class Memory:
             page = self.shelf.victim(self.shelf.warm, table.owner)
             if page is None:
                 page = self.shelf.protected(self.shelf.warm)
-                if page is None or not self._save_cached(page):
+                if page is None or not self._save_cached(page, table.owner):
                     return
             self._cool(page)
 
@@ -579,14 +579,21 @@ class Memory:
     def _chill(self, page: Page) -> None:
         """Keep a cached page on the host, half of which cached pages may fill."""
         assert page.owner is not None
-        owner, cold = page.owner, self.shelf.cold
-        cold.add(page)
-        while len(cold) > self.host.num_frames // 2 and (victim := self.shelf.victim(cold, owner)) is not None:
-            self._lose(victim)
+        self.shelf.cold.add(page)
+        self._make_cold_room(0, page.owner)
 
-    def _save_cached(self, page: Page) -> bool:
-        """Copy a page that must not be lost to the host; whether it is there."""
-        if page.host is None and self._make_host_room(1, [page], page.owner or ""):
+    def _make_cold_room(self, count: int, owner: str) -> bool:
+        """Let cached pages go from the host until it may take `count` more; whether it may."""
+        cold, most = self.shelf.cold, self.host.num_frames // 2 - count
+        while len(cold) > most and (victim := self.shelf.victim(cold, owner)) is not None:
+            self._lose(victim)
+        return len(cold) <= most
+
+    def _save_cached(self, page: Page, owner: str) -> bool:
+        """See to it that a page that `owner` must not push out has a place on the host; whether it has."""
+        if not self._make_cold_room(1, owner):
+            return False
+        if page.host is None and self._make_host_room(1, [page], owner):
             self._traffic.start(Tier.HOST, [page], at_once=True)
             self._take_landed()
         return page.host is not None
