@@ -121,7 +121,10 @@ class Settings(EngineSettings):
     rules: Annotated[tuple[Path, ...], NoDecode] = ()
     """Rule files; as text (in the environment), a list with the separator of PATH, or a JSON list."""
     cores: dict[str, CoreSettings] = Field(default_factory=dict)
-    """Where model calls run, by name; empty = one engine host of our own."""
+    """Where model calls run, by name, all serving the same model; empty = one engine host of our own."""
+    core_policy: Literal["first", "least-loaded", "prefix-affinity"] = "first"
+    """Which of several cores a generation runs on: the first that is up, the one with the fewest calls, or the one
+    that has its process's contexts already. When it cannot, another one goes on."""
     max_processes: int = Field(default=10_000, ge=1)
     max_depth: int = Field(default=16, ge=1)
     max_children: int = Field(default=256, ge=1)

@@ -116,11 +116,11 @@ class ContextSwitched(Event, frozen=True, kw_only=True, tag="ctx.switched"):
 
     context: str
     direction: str
-    """`out` or `in`."""
+    """`out`, `in`, or `moved` to another core."""
     tier: str
     """Where it went to or came from: host, disk, dropped."""
     reason: str
-    """quantum, pages, order, fork, recovery."""
+    """quantum, pages, order, fork, recovery, fail-over (with the cores and why)."""
     pages: int
     bytes: int
     mid_generation: bool

@@ -18,15 +18,17 @@ from aios.abi.core import Core
 from aios.agents.connection import Connection, Root
 from aios.config import CoreSettings, EngineSettings, Settings
 from aios.engine import modelstore
-from aios.errors import ConfigError, StoreError
+from aios.errors import StoreError
 from aios.guard.gate import compile_rules
 from aios.guard.offers import Offers
 from aios.ids import new_token
+from aios.kernel.cores import Cores
 from aios.kernel.host import EngineHost
 from aios.kernel.journal import Journal
 from aios.kernel.kernel import Kernel
 from aios.kernel.store.sql import SqlStore
 from aios.remote.core import RemoteCore
+from aios.remote.failures import TRANSIENT
 from aios.rundir import Descriptor, publish, socket_path, write_operator_token
 from aios.server.app import make_app
 from aios.server.unix import serve_unix
@@ -104,10 +106,10 @@ async def connection(settings: Settings, root: Root, *, fresh: bool = False) -> 
 
 def make_core(settings: Settings) -> Core:
     """Make what the settings say model calls run on. Raises ModelError, ConfigError."""
-    made = [_one_core(name, one, settings) for name, one in settings.cores.items()]
+    made = {name: _one_core(name, one, settings) for name, one in settings.cores.items()}
     if len(made) > 1:
-        raise ConfigError(f"cores: {len(made)} are set; one kernel uses one core so far")
-    return made[0] if made else engine_host(settings)
+        return Cores(made, settings.core_policy, TRANSIENT)
+    return next(iter(made.values()), None) or engine_host(settings)
 
 
 def _one_core(name: str, one: CoreSettings, settings: Settings) -> Core:

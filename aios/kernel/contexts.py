@@ -44,6 +44,8 @@ class Generating:
     admitted: Callable[[], None] = lambda: None
     grown: Callable[[c.TokenRow, int], None] = lambda row, step: None
     """Called for each token with the core's step number; must not fail."""
+    moved: Callable[[str], None] = lambda reason: None
+    """Called with the reason when another core goes on with it."""
 
     def end(self, result: Generation | None = None, error: EngineError | None = None) -> None:
         """Note how it ended, once."""
@@ -262,6 +264,9 @@ class Book:
         question.answered.set()
 
     def _switched(self, message: c.Switched) -> None:
+        generation = self._generation(message.context, message.epoch)
+        if message.direction == "moved" and generation is not None:
+            generation.moved(message.reason)
         question = self._questions.get(message.ticket)
         if question is None:
             self.switched(message, "")

@@ -44,6 +44,8 @@ class Running:
     """What blocks it; empty while it is being worked on."""
     is_generating: bool = False
     is_queued: bool = False
+    note: str = ""
+    """What `ps` says of it while it generates: why another core has it."""
     """Its generation waits for the core's first step."""
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     done: Latch = field(default_factory=Latch)
@@ -186,17 +188,18 @@ def derive(live: Live, process: Process) -> tuple[ProcessState, str]:
     """Say in which state a living process is, and why."""
     if process.stopped:
         return ProcessState.STOPPED, process.stop_reason
-    is_queued, urgent, wait = False, "", ""
+    is_queued, urgent, wait, note = False, "", "", ""
     for call in live.calls.values():
         if call.is_generating and not call.is_queued:
-            return ProcessState.RUNNING, ""
+            return ProcessState.RUNNING, call.note
+        note = note or call.note
         is_queued = is_queued or call.is_generating
         for wait in call.waits_for:
             urgent = urgent or (wait if wait.startswith("approval") else "")
     if urgent:
         return ProcessState.BLOCKED, urgent
     if is_queued:
-        return ProcessState.READY, "queued for the core"
+        return ProcessState.READY, note or "queued for the core"
     if wait:
         return ProcessState.BLOCKED, wait
     if not live.has_started:

@@ -12,14 +12,14 @@ from aios import env
 from aios.abi.chat import Message
 from aios.abi.process import Signal
 from aios.abi.replies import Delta
-from aios.abi.syscalls import KernelInfo, LlmGenerate, ProcSignal
+from aios.abi.syscalls import KernelInfo, LlmGenerate, ProcList, ProcSignal
 from aios.agents.agent import Agent
 from aios.agents.connection import Connection, Root, set_connector
 from aios.boot.compose import embedded, make_core
 from aios.config import CoreSettings, Settings
 from aios.guard.gate import compile_rules
 from aios.kernel.kernel import Kernel
-from aios.testing.endpoint import ScriptedEndpoint, call, cut, endless_line, held, refuse, say
+from aios.testing.endpoint import Exchange, ScriptedEndpoint, call, cut, endless_line, held, refuse, say
 from aios.tools.decorator import tool
 from aios.tools.toolbox import Toolbox
 from tests.kernel.world import MemoryJournal, ask, done, failed, until
@@ -167,3 +167,36 @@ async def test_a_hostile_answer_fails_its_call_with_a_name_and_the_kernel_goes_o
         told = await done(kernel.operator(), KernelInfo())
         assert (told["model"]["token_mask"], told["model"]["kv_snapshot"]) == (False, False)
         assert told["model"]["device"] == f"far ({endpoint.url})"
+
+
+@pytest.mark.anyio
+async def test_another_endpoint_goes_on_where_the_first_gives_up_and_ps_says_why() -> None:
+    near, far, until_seen = ScriptedEndpoint(), ScriptedEndpoint(), anyio.Event()
+
+    async def rest(exchange: Exchange) -> None:
+        await exchange.end("stop")
+
+    near.acts.extend([cut("Once "), refuse(503), refuse(503), refuse(503)])
+    far.acts.append(held(["upon a time"], until_seen, rest))
+    async with near.served(), far.served():
+        cores = {
+            name: CoreSettings(url=one.url, model="m", retry_wait_s=0.001, continuation="prefill")
+            for name, one in (("near", near), ("far", far))
+        }
+        chosen = Settings(name="test", durability="none", cores=cores)
+        core = make_core(chosen)
+        with anyio.fail_after(20):
+            async with Kernel(chosen, MemoryJournal(), core, Toolbox(), compile_rules, secret=b"s") as kernel:
+                door = await kernel.root("teller")
+                results: list[Any] = []
+
+                async def tell() -> None:
+                    results.append(await done(door, HELLO))
+
+                async with anyio.create_task_group() as calls:
+                    calls.start_soon(tell)
+                    await until(lambda: bool(far.requests))
+                    [row] = await done(kernel.operator(), ProcList())
+                    until_seen.set()
+    assert row["reason"].startswith("fail-over from near to far: E-REMOTE-BUSY: core 'near': HTTP 503")
+    assert (results[0]["text"], results[0]["recovery"]) == ("Once upon a time", "continued from the partial text")

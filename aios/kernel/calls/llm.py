@@ -70,6 +70,7 @@ class Generated:
             tokens=recovered,
             texts=["".join(partial.text)] if partial is not None else [],
             admitted=self._admitted,
+            moved=self._moved,
         )
 
     async def run(self) -> Outcome:
@@ -146,6 +147,10 @@ class Generated:
             taken_text=masked.taken_text,
             trace_version=masked.version,
         )
+
+    def _moved(self, reason: str) -> None:
+        self.running.note = reason
+        self.parts.table.refresh(self.process.pid)
 
     def _show(self, *, generating: bool, queued: bool) -> None:
         self.running.is_generating, self.running.is_queued = generating, queued
