@@ -28,8 +28,9 @@ from support import judge, orders, progress
 from support.watch import watched
 
 HERE = Path(__file__).parent / "support"
-SETTINGS = {"pool_pages": 192, "quantum_tokens": 8}
-"""A pool for about five of the ten contexts, and short turns; flags and environment rank above these."""
+SETTINGS = {"pool_pages": 72, "quantum_tokens": 8}
+"""A pool for about half of the ten contexts, which share the head of their prompts, and short turns; flags and
+environment rank above these."""
 MAX_TURNS = 4
 ON_DISK_S = 1.0
 """How long the suspended agent stays on disk."""
