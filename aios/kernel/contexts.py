@@ -330,12 +330,17 @@ class Book:
                 request=generation.request,
                 tools=generation.tools,
                 facts=generation.facts,
-                generated=tuple(generation.tokens),
+                generated=self._resumable(generation.tokens),
                 generated_text="".join(generation.texts),
                 mask=generation.mask,
                 lease_tokens=generation.lease_tokens,
             )
         )
+
+    def _resumable(self, tokens: list[int]) -> tuple[int, ...]:
+        """What an endpoint said (-1: no ids) means nothing to a core with a vocabulary: that one begins anew."""
+        has_ids = self.ready is not None and self.ready.vocab_size > 0
+        return () if has_ids and -1 in tokens else tuple(tokens)
 
     def _generation(self, context: ContextId, epoch: int) -> Generating | None:
         entry = self._entries.get(context)

@@ -10,6 +10,7 @@ import pytest
 
 from aios import env
 from aios.abi.chat import Message
+from aios.abi.core import Submit
 from aios.abi.process import Signal
 from aios.abi.replies import Delta
 from aios.abi.syscalls import KernelInfo, LlmGenerate, ProcList, ProcSignal
@@ -22,7 +23,7 @@ from aios.kernel.kernel import Kernel
 from aios.testing.endpoint import Exchange, ScriptedEndpoint, call, cut, endless_line, held, refuse, say
 from aios.tools.decorator import tool
 from aios.tools.toolbox import Toolbox
-from tests.kernel.world import MemoryJournal, ask, done, failed, until
+from tests.kernel.world import MemoryJournal, ScriptCore, ask, done, failed, until
 
 RULES = 'rule quoted "quote first": require once ok quote() before pay()'
 PAID: list[int] = []
@@ -200,3 +201,26 @@ async def test_another_endpoint_goes_on_where_the_first_gives_up_and_ps_says_why
                     until_seen.set()
     assert row["reason"].startswith("fail-over from near to far: E-REMOTE-BUSY: core 'near': HTTP 503")
     assert (results[0]["text"], results[0]["recovery"]) == ("Once upon a time", "continued from the partial text")
+
+
+@pytest.mark.anyio
+async def test_a_local_core_begins_anew_what_an_endpoint_had_begun() -> None:
+    endpoint, journal = ScriptedEndpoint(), MemoryJournal()
+    endpoint.acts.append(held(["On", "ce "], anyio.Event()))
+    async with (
+        endpoint.served(),
+        kernel_on(journal, endpoint) as kernel,
+        anyio.create_task_group() as calls,
+    ):
+        door = await kernel.root("teller")
+        calls.start_soon(door.call, ask(HELLO, "r1", stream=True))
+        await until(lambda: "ce " in str(journal.records))
+        left = MemoryJournal()
+        left.records = list(journal.records)
+        calls.cancel_scope.cancel()
+    core = ScriptCore(lambda order: "At home")
+    chosen = Settings(name="test", durability="none")
+    async with Kernel(chosen, left, core, Toolbox(), compile_rules, secret=b"s", drain_s=0.0) as kernel:
+        door = await kernel.root("teller")
+        assert (await done(door, HELLO, "r1"))["text"] == "At home"
+    assert core.sent(Submit)[0].generated == ()
