@@ -5,12 +5,14 @@ Invariant: `take` either takes in a whole event or raises; a call is handed out 
 as arguments.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import msgspec
+
 from aios.abi.chat import Finish, TokenLogprob, ToolCall
+from aios.formats.arguments import MAX_DEPTH
 from aios.remote.failures import Malformed, Rejected
 
 MAX_CALLS = 64
@@ -168,15 +170,23 @@ class Answer:
             raise Malformed(f"it called {_short(call.name)}, which was not offered")
         arguments = _read("".join(call.arguments) or "{}")
         if not isinstance(arguments, dict):
-            raise Malformed(f"the arguments of its call of {call.name} are not a JSON object")
+            raise Malformed(f"the arguments of its call of {call.name} are not a JSON object, or nested too deep")
         return ToolCall(id=call.id or f"call_{number}", name=self._names[call.name], arguments=arguments)
 
 
 def _read(text: str) -> Any:
     try:
-        return json.loads(text)
+        value = msgspec.json.decode(text)
     except (ValueError, RecursionError):
         return None
+    return value if _is_shallow(value) else None
+
+
+def _is_shallow(value: Any, depth: int = MAX_DEPTH) -> bool:
+    if not isinstance(value, dict | list):
+        return True
+    parts = value.values() if isinstance(value, dict) else value
+    return depth > 0 and all(_is_shallow(part, depth - 1) for part in parts)
 
 
 def _counts(usage: Any) -> Counts:

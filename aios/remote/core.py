@@ -9,7 +9,6 @@ Invariant: every Submit ends with exactly one Finished or Refused; nothing that 
 `start` and `aclose` belong to one task (between them a task group is open).
 """
 
-import json
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
@@ -17,6 +16,7 @@ from typing import Any
 
 import anyio
 import jsonschema_rs
+import msgspec
 import stamina
 from anyio.abc import TaskGroup
 
@@ -236,7 +236,7 @@ class RemoteCore:
         found = run.generation(finish, calls, anyio.current_time())
         if run.order.request.output_schema is None or finish != "stop":
             return found
-        return found.model_copy(update={"parsed": json.loads(found.text)})
+        return found.model_copy(update={"parsed": msgspec.json.decode(found.text)})
 
     def _offered(self, run: Run) -> tuple[ToolSpec, ...] | None:
         """Return the tools to offer; None where a call is demanded that no rule lets pass."""
@@ -415,7 +415,7 @@ def _cleaned(schema: Schema | None) -> Schema | None:
 
 def _misfit(text: str, schema: Schema) -> str | None:
     try:
-        jsonschema_rs.validate(schema, json.loads(text))
+        jsonschema_rs.validate(schema, msgspec.json.decode(text))
     except (ValueError, RecursionError) as error:
         return f"the answer does not fit the schema: {str(error)[:300]}"
     return None

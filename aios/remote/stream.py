@@ -1,7 +1,8 @@
 """Server-sent events, read from bytes however they were cut, with bounds on what a sender can make us keep."""
 
-import json
 from typing import Any
+
+import msgspec
 
 from aios.remote.failures import Malformed
 
@@ -46,7 +47,7 @@ class EventReader:
             self.is_done = True
             return []
         try:
-            value = json.loads(text)
+            value = msgspec.json.decode(text)  # strict: no half characters, no NaN
         except (ValueError, RecursionError) as error:
             raise Malformed("an event of the stream is not JSON") from error
         if not isinstance(value, dict):
