@@ -57,7 +57,7 @@ prove: $(STAMP)  ## long proofs, resumable: make prove [PART=exact] [MINUTES=10]
 	@$(BIN)/python -m tests.prove $(if $(PART),--part $(PART)) $(if $(MINUTES),--minutes $(MINUTES))
 
 bench: $(STAMP)  ## the benchmarks, each leaving a dated JSON in benchmarks/results/
-	@status=0; for name in kernel_overhead context_switch guard; do \
+	@status=0; for name in kernel_overhead context_switch guard engine_cpu; do \
 	  $(BIN)/python -m benchmarks.$$name --check --json benchmarks/results/$$(date +%F)-$$name.json || status=1; \
 	done; exit $$status
 
