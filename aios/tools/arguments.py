@@ -26,7 +26,7 @@ class ArgumentCheck:
     def __init__(self, tool: Tool[..., Any]) -> None:
         self._tool = tool
         try:
-            self._validator = jsonschema_rs.Draft202012Validator(tool.spec.parameters)
+            self._validator = jsonschema_rs.Draft202012Validator(tool.spec.parameters, retriever=_refuse)
         except ValueError as error:
             raise UsageError(f"tool {tool.name!r}: its schema is not a JSON schema: {error}") from error
 
@@ -61,6 +61,11 @@ class ArgumentCheck:
 
     def _refusal(self, problems: list[str]) -> ToolRetry:
         return ToolRetry(f"tool {self._tool.name!r} not run: " + "; ".join(problems))
+
+
+def _refuse(uri: str) -> Json:
+    """Stand where the library would load a schema from the network or a file that its text names."""
+    raise ValueError(f"it points to {uri}; a schema must be whole, with its definitions in $defs")
 
 
 def _explain(error: jsonschema_rs.ValidationError) -> str:

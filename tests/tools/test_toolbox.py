@@ -5,6 +5,8 @@ import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import date
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -14,7 +16,7 @@ from pydantic import BaseModel
 from aios.errors import ToolError, ToolRetry, ToolTimeout, UsageError
 from aios.tools.context import DEPS, Ctx, ToolCallContext
 from aios.tools.decorator import tool
-from aios.tools.tool import Outcome
+from aios.tools.tool import Outcome, Tool
 from aios.tools.toolbox import Toolbox
 
 CALL = ToolCallContext(pid=7, call_id="c1", key="7:c1")
@@ -346,3 +348,23 @@ def test_a_tool_that_raises_a_cancellation_of_its_own_fails_and_ends_nobody_else
         return "goes on"
 
     assert run(backend, main) == "goes on"
+
+
+@pytest.mark.parametrize("scheme", ["http", "file"])
+def test_a_schema_is_never_fetched_from_elsewhere(scheme: str, tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    class Asked(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(404)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Asked) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        (tmp_path / "order.json").write_text("{}")
+        where = tmp_path.as_uri() if scheme == "file" else f"http://127.0.0.1:{server.server_port}"
+        foreign = Tool(find.spec.model_copy(update={"parameters": {"$ref": f"{where}/order.json"}}), find.invoke)
+        with pytest.raises(UsageError, match=r"order\.json.*\$defs"):
+            Toolbox([foreign])
+        server.shutdown()
+    assert asked == []
