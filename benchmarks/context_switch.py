@@ -232,7 +232,7 @@ async def measure(quick: bool) -> Sheet:
     """Run all probes."""
     model = modelstore.find(MODEL)
     threads = int(os.environ.get("OMP_NUM_THREADS", physical_cores()))
-    loaded = load_model(model.path, threads=threads)
+    loaded = load_model(model.path, threads=threads, native=True)
     real = {"engine": "torch", "model_sha256": loaded.sha256, "durability": "none", "transport": "in process"}
     sheet = Sheet(real)
     sheet.results["threads"] = threads

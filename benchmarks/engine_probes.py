@@ -77,7 +77,7 @@ class Probes:
     def loaded(self) -> LoadedModel:
         """The model, loaded at first use."""
         if self._loaded is None:
-            self._loaded = load_model(self.model, threads=self.threads)
+            self._loaded = load_model(self.model, threads=self.threads, native=True)
         return self._loaded
 
     def engine(self, **settings: object) -> Engine:

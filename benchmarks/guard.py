@@ -336,7 +336,7 @@ def _ask(pid: int, state: MaskState, tokens: int) -> Submit:
 async def measure(quick: bool) -> Sheet:
     """Run all probes."""
     model = modelstore.find(MODEL)
-    loaded = load_model(model.path, threads=physical_cores())
+    loaded = load_model(model.path, threads=physical_cores(), native=True)
     real = {"engine": "torch", "model_sha256": loaded.sha256, "durability": "none", "transport": "in process"}
     sheet = Sheet(real)
     gate = GateProbes(quick=quick)
