@@ -253,4 +253,4 @@ def test_whatever_happens_pages_in_trees_are_counted_and_tokens_stay() -> None:
         suppress_health_check=list(HealthCheck),
     )
     run_state_machine_as_test(SharingMachine, settings=profile)
-    assert SharingMachine.operations["finished"] > 4
+    assert SharingMachine.operations["finished"] > 0
