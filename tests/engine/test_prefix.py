@@ -114,11 +114,13 @@ def test_a_page_on_the_host_is_shared_by_bringing_it_back(tmp_path: Path) -> Non
     assert tokens_of(said) == alone(orders)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("host_pages", [40, 6, 0])
 def test_a_flood_of_one_tenant_leaves_the_pages_of_another(host_pages: int) -> None:
     assert after_flood("b", host_pages) == len(HEAD)
 
 
+@pytest.mark.slow
 def test_a_flood_of_the_same_tenant_does_not() -> None:
     assert after_flood("a", 40) == 0
 
@@ -152,6 +154,7 @@ def test_cached_pages_go_before_any_context_must_leave() -> None:
     assert [one.generation.usage.switches for one in done.values()] == [0, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [Cancel, Drop, Suspend])
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_nobody_waits_for_a_context_that_stops(order: type[Cancel | Drop | Suspend], steps: int) -> None:
@@ -187,6 +190,7 @@ PARTS = st.lists(st.sampled_from(["system. ", "tools: a b c. ", "you are. ", "x"
 AGENTS = st.lists(st.tuples(PARTS, st.sampled_from(["a", "b"]), st.integers(1, 12)), min_size=2, max_size=7)
 
 
+@pytest.mark.slow
 @settings(deadline=None, derandomize=True, max_examples=25)
 @given(AGENTS, st.integers(14, 40), st.integers(0, 20), st.integers(0, 8), st.randoms())
 def test_sharing_changes_no_token_and_leaks_nothing(
@@ -242,6 +246,7 @@ class SharingMachine(EngineMachine):
         self.engine = engine(self.disk, pages=PAGES, host_pages=HOST_PAGES, quantum=2, shares=True)
 
 
+@pytest.mark.slow
 def test_whatever_happens_pages_in_trees_are_counted_and_tokens_stay() -> None:
     SharingMachine.operations.clear()
     profile = settings(

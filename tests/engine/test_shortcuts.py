@@ -75,6 +75,7 @@ def plain_run(seed: int) -> list[AnyMessage]:
     return run(engine_of(model=TinyModel(seed=seed)), *orders_of(seed))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shortcuts", [DRAFTING, JUMPING, BOTH], ids=["drafts", "jumps", "both"])
 @pytest.mark.parametrize("seed", range(2))
 def test_shortcuts_change_nothing_but_the_number_of_steps(shortcuts: Shortcuts, seed: int) -> None:
@@ -90,11 +91,13 @@ def test_nor_do_they_where_contexts_push_each_other_out(seed: int) -> None:
     assert sum(m.generation.usage.switches for m in finished(tight).values()) > 0
 
 
+@pytest.mark.slow
 def test_interruptions_between_shortcuts_are_invisible(tmp_path: Path) -> None:
     engine = engine_of(BOTH, pages=60, disk=tmp_path)
     assert interrupted_run(engine, orders_of(1), points=100) == (100, 0)
 
 
+@pytest.mark.slow
 def test_every_page_comes_back_after_drafts_were_wrong() -> None:
     engine = engine_of(DRAFTING)
     messages = run(engine, *orders_of(2))

@@ -275,6 +275,7 @@ def test_even_a_planner_that_grants_nothing_cannot_stop_the_engine() -> None:
 SIZES = st.tuples(st.integers(1, 30), st.integers(1, 12))
 
 
+@pytest.mark.slow
 @settings(deadline=None, derandomize=True, max_examples=40)
 @given(
     st.lists(SIZES, min_size=1, max_size=6),

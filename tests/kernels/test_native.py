@@ -272,6 +272,7 @@ def test_a_library_that_fails_its_check_is_not_kept(
     assert not list((tmp_path / "cache").iterdir())
 
 
+@pytest.mark.slow
 def test_two_processes_that_build_at_once_both_get_a_whole_library(library: Library, tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from aios_kernels.native import build\n"
