@@ -51,6 +51,8 @@ def test_the_second_ctrl_c_ends_at_once(home: Home) -> None:
         while "once more" not in program.errors.read_text():
             time.sleep(0.01)
         program.send(signal.SIGINT)
+        began = time.monotonic()
         assert program.end() == 130
+        assert time.monotonic() - began < 2
         assert is_gone(host)
         assert f"aios run {PAY}" not in program.errors.read_text(), "nothing was ended in order any more"
