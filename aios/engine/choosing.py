@@ -4,13 +4,15 @@ Owns the composition and the count of masked favourites; changes no context. The
 that would be taken without any mask; if the guard alone forbids it, that is reported with the rule.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
 from aios.abi.chat import TokenLogprob
 from aios.abi.core import Masked
 from aios.engine import masks, sampler
+from aios.engine.batching import Grant
 from aios.engine.context import Context, Turn
 from aios.engine.grammar import Lexicon, PendingGrammar
 from aios.engine.masks import MaskFault, Restriction
@@ -22,6 +24,27 @@ class Choice(NamedTuple):
     token: int | None
     masked: Masked | None = None
     logprob: TokenLogprob | None = None
+
+
+class Rows(Protocol):
+    """The rows of one step that sample, between their logits and their choices."""
+
+    def choose(self, context: Context, turn: Turn, index: int) -> Choice:
+        """Choose the token after the last one of `context` by row `index`, which is spent."""
+        ...
+
+
+class Chooser(Protocol):
+    """Chooses tokens for turns."""
+
+    @property
+    def num_masked(self) -> int:
+        """Favourites that the guard alone forbade, so far."""
+        ...
+
+    def look(self, grants: Sequence[Grant], logits: Tensor) -> Rows:
+        """Take the logits of a step, [rows, vocab], in the order of `assemble`."""
+        ...
 
 
 class _Row(NamedTuple):
@@ -40,13 +63,17 @@ class _Row(NamedTuple):
         return fault or (isinstance(self.restriction, Restriction) and self.restriction.is_dead_end)
 
 
-class Chooser:
-    """Chooses tokens for turns."""
+class HostChooser:
+    """Chooses row by row, as each is asked for."""
 
     def __init__(self, lexicon: Lexicon) -> None:
         self._lexicon = lexicon
         self.num_masked = 0
-        """Favourites that the guard alone forbade."""
+        """Favourites that the guard alone forbade, so far."""
+
+    def look(self, grants: Sequence[Grant], logits: Tensor) -> "_HostRows":
+        """Find the favourite of every row."""
+        return _HostRows(self, logits, sampler.favourites(logits) if len(logits) else [])
 
     def choose(self, context: Context, turn: Turn, logits: Tensor, index: int, favourite: int) -> Choice:
         """Choose the token after the last one of `context`.
@@ -91,6 +118,15 @@ class Chooser:
             taken_text="" if token is None else self.text(token),
             version=row.turn.mask.version,
         )
+
+
+class _HostRows(NamedTuple):
+    chooser: HostChooser
+    logits: Tensor
+    favourites: Sequence[int]
+
+    def choose(self, context: Context, turn: Turn, index: int) -> Choice:
+        return self.chooser.choose(context, turn, self.logits, index, self.favourites[index])
 
 
 def _pick(row: _Row) -> int:

@@ -15,13 +15,11 @@ Invariants:
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from torch import Tensor
-
 from aios.abi.chat import Finish
 from aios.abi.core import TokenRow
-from aios.engine import masks, sampler
+from aios.engine import masks
 from aios.engine.batching import Grant
-from aios.engine.choosing import Choice, Chooser
+from aios.engine.choosing import Choice, Chooser, Rows
 from aios.engine.context import Context, Turn
 from aios.engine.grammar import Grammar, Lexicon
 from aios.engine.masks import MaskFault
@@ -38,9 +36,11 @@ class Ending(NamedTuple):
 class Decoding:
     """Makes tokens of logits. Rows and endings wait to be taken."""
 
-    def __init__(self, lexicon: Lexicon, *, jump_forward: JumpForward, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, lexicon: Lexicon, chooser: Chooser, *, jump_forward: JumpForward, clock: Callable[[], float]
+    ) -> None:
         self._lexicon, self._jump_forward, self._clock = lexicon, jump_forward, clock
-        self._chooser = Chooser(lexicon)
+        self._chooser = chooser
         self._rows: list[TokenRow] = []
         self._endings: list[Ending] = []
 
@@ -59,16 +59,15 @@ class Decoding:
         endings, self._endings = self._endings, []
         return endings
 
-    def decode(self, grants: Sequence[Grant], logits: Tensor) -> None:
-        """Choose for every grant that reached its end; `logits` hold its rows in the order of `assemble`.
+    def decode(self, grants: Sequence[Grant], rows: Rows) -> None:
+        """Choose for every grant that reached its end; `rows` are in the order of `assemble`.
 
         Notes in the grants what came of them. A turn that goes on may gain forced tokens at once.
         """
-        favourites = sampler.favourites(logits) if len(logits) else []
         now, at = self._clock(), 0
         for grant in grants:
             if grant.samples:
-                self._decode(grant, logits, favourites, at, now)
+                self._decode(grant, rows, at, now)
                 at += len(grant.draft) + 1
 
     def jump(self, context: Context) -> int:
@@ -83,12 +82,12 @@ class Decoding:
 
     # --- with logits ---------------------------------------------------------------------------------------
 
-    def _decode(self, grant: Grant, logits: Tensor, favourites: Sequence[int], at: int, now: float) -> None:
+    def _decode(self, grant: Grant, rows: Rows, at: int, now: float) -> None:
         """Choose a token by row `at`, and go on as long as the draft holds what was chosen."""
         context, turn, is_over = grant.context, _turn(grant.context), False
         turn.first_token_s, turn.last_token_s = turn.first_token_s or now, now
         for place in range(len(grant.draft) + 1):
-            choice = self._chooser.choose(context, turn, logits, at + place, favourites[at + place])
+            choice = rows.choose(context, turn, at + place)
             is_over = self._append(context, turn, choice)
             grant.gained += choice.token is not None
             if is_over or place == len(grant.draft) or choice.token != grant.draft[place]:

@@ -17,6 +17,7 @@ from aios.abi.guard import MaskFactory
 from aios.abi.sched import Budget, Plan, Planner, Retention
 from aios.engine.batch import Model
 from aios.engine.batching import Grant, assemble
+from aios.engine.choosing import HostChooser
 from aios.engine.context import Context, Turn
 from aios.engine.decoding import Decoding
 from aios.engine.desk import Desk, Limits, Prompter
@@ -75,7 +76,8 @@ class Engine:
         self._workspace = Workspace(memory, planner, clock, retention, may_drop=may_drop)
         self.grammars = Grammars(lexicon, on_ready=on_ready)
         self._shortcuts, self._is_exact = shortcuts, is_exact
-        self._decoding = Decoding(lexicon, jump_forward=shortcuts.jump_forward, clock=clock)
+        self._chooser = HostChooser(lexicon)
+        self._decoding = Decoding(lexicon, self._chooser, jump_forward=shortcuts.jump_forward, clock=clock)
         self._meter = _Meter(since_s=clock())
         self._sharing = Sharing(prefixes)
         self._desk = Desk(
@@ -331,7 +333,7 @@ class Engine:
 
     def _decode(self, grants: Sequence[Grant], logits: Tensor) -> None:
         """Choose tokens; keep the KV of what was outstanding and of the drafts that were right, give back the rest."""
-        self._decoding.decode(grants, logits)
+        self._decoding.decode(grants, self._chooser.look(grants, logits))
         for grant in grants:
             table, count = grant.context.table, grant.count + grant.accepted
             self.memory.commit(table, count)
