@@ -51,6 +51,9 @@ class EngineSettings(BaseSettings):
     """Most tokens (prefill chunks and decodes) in one forward step."""
     max_rows: int = Field(default=32, ge=1)
     """Most contexts in one forward step."""
+    decode_slowdown: float = Field(default=2.5, ge=1, le=1e6)
+    """How many times as long a step of decoding contexts may take because prompts are read in it (longer where more
+    wait for their first token than for the next one). At 1 prompts are read page by page, at 1000 they go first."""
     native: bool = True
     """On a CPU use the native operations, built once where a C++ compiler is found; torch's otherwise."""
     deterministic: bool = False
@@ -66,7 +69,7 @@ class EngineSettings(BaseSettings):
     quantum_tokens: int = Field(default=32, ge=1)
     """Decode steps granted before another context may take the place (round robin)."""
     policy: Literal["fifo", "rr", "priority"] = "rr"
-    call_format: Literal["auto", "hermes", "llama3", "gemma"] = "auto"
+    call_format: Literal["auto", "hermes", "llama3", "gemma", "mistral", "mistral_v3", "mistral_tekken"] = "auto"
     """How the model writes tool calls; `auto`: as the family of its chat template does."""
     speculation: Literal["off", "ngram"] = "off"
     """Guess tokens from what the context has shown before; a guess never changes a token, only the number of steps."""
@@ -84,7 +87,9 @@ class CoreSettings(BaseModel):
     url: str = Field(default="", pattern=r"^(https?://[^@\s]+)?$")
     """Up to and without `/chat/completions`, mostly ending in `/v1`; a key does not belong here."""
     model: str = ""
-    """As the endpoint calls it."""
+    """As the endpoint calls it; programs may ask for it by this name. A local core serves the setting `model`."""
+    aliases: tuple[str, ...] = ()
+    """Other names by which programs may ask for its model."""
     key: str = Field(default="", pattern=r"^([A-Za-z_][A-Za-z0-9_]*)?$")
     """Name of the environment variable that holds the API key; empty = none is sent."""
     concurrency: int = Field(default=8, ge=1, le=4096)
@@ -121,10 +126,11 @@ class Settings(EngineSettings):
     rules: Annotated[tuple[Path, ...], NoDecode] = ()
     """Rule files; as text (in the environment), a list with the separator of PATH, or a JSON list."""
     cores: dict[str, CoreSettings] = Field(default_factory=dict)
-    """Where model calls run, by name, all serving the same model; empty = one engine host of our own."""
+    """Where model calls run, by name; empty = one engine host of our own. A call that names a model runs on a core that
+    serves it, one that names none on any of them."""
     core_policy: Literal["first", "least-loaded", "prefix-affinity"] = "first"
     """Which of several cores a generation runs on: the first that is up, the one with the fewest calls, or the one
-    that has its process's contexts already. When it cannot, another one goes on."""
+    that has had the longest common beginning of its prompt. When it cannot, another one goes on."""
     max_processes: int = Field(default=10_000, ge=1)
     max_depth: int = Field(default=16, ge=1)
     max_children: int = Field(default=256, ge=1)
@@ -150,6 +156,20 @@ class Settings(EngineSettings):
         if not isinstance(value, str):
             return value
         return json.loads(value) if value.startswith("[") else tuple(filter(None, value.split(os.pathsep)))
+
+    def models_of(self, name: str) -> tuple[str, ...]:
+        """Return the names by which the model of the core `name` can be asked for."""
+        core = self.cores[name]
+        return (self.model if core.kind == "local" else core.model, *core.aliases)
+
+    @property
+    def models(self) -> dict[str, tuple[str, ...]]:
+        """Model name → the cores that serve it, in the order of the settings. Without cores the own engine serves."""
+        found: dict[str, tuple[str, ...]] = {}
+        for core in self.cores:
+            for model in self.models_of(core):
+                found[model] = (*found.get(model, ()), core)
+        return found or {self.model: ("engine",)}
 
     @property
     def folder(self) -> Path:

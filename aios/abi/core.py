@@ -195,6 +195,10 @@ class TokenRow(msgspec.Struct, frozen=True):
     """Bytes that became printable with this token (may be empty in the middle of a character)."""
     masked: Masked | None = None
     logprob: TokenLogprob | None = None
+    since: int = 0
+    """Position at which the text begins that the answer could be gone on with from here; what stands before is void
+    (an answer that began anew). Behind this row: nothing of it is (an answer to a question that only the core knows).
+    """
 
 
 class Stepped(Message, frozen=True, kw_only=True, tag="stepped"):
@@ -275,6 +279,27 @@ class Statistics(Message, frozen=True, kw_only=True, tag="statistics"):
     """Tokens of prompts whose pages another context had computed, in total."""
 
 
+class CoreState(msgspec.Struct, frozen=True):
+    """One of several cores as it is now."""
+
+    name: str
+    models: tuple[str, ...]
+    """Names by which its model can be asked for."""
+    device: str
+    """Where it computes: a device, or an endpoint's address."""
+    is_up: bool
+    calls: int
+    """Generations that it has."""
+    reason: str = ""
+    """Why it is not up, or why the last call that failed there did; empty once one has succeeded."""
+
+
+class Members(Message, frozen=True, kw_only=True, tag="members"):
+    """The cores that stand behind this one, whenever one of them has changed."""
+
+    cores: tuple[CoreState, ...]
+
+
 class Lost(Message, frozen=True, kw_only=True, tag="lost"):
     """Made by the kernel's side of the socket: the core is gone. `Ready` follows if it could be restarted."""
 
@@ -282,7 +307,7 @@ class Lost(Message, frozen=True, kw_only=True, tag="lost"):
     restarting: bool
 
 
-AnyMessage = Ready | Admitted | Stepped | Finished | Refused | Switched | Described | Statistics | Lost
+AnyMessage = Ready | Admitted | Stepped | Finished | Refused | Switched | Described | Statistics | Members | Lost
 
 
 class Core(Protocol):

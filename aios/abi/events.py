@@ -53,6 +53,13 @@ class TokensStreamed(Event, frozen=True, kw_only=True, tag="llm.tokens"):
     num_tokens: int
 
 
+class GenerationRecovered(Event, frozen=True, kw_only=True, tag="llm.recovered"):
+    """A generation that was cut off has ended all the same; `how` is its reply's `recovery`."""
+
+    context: str
+    how: str
+
+
 class TokenMasked(Event, frozen=True, kw_only=True, tag="guard.masked"):
     """The unmasked argmax of a step was a token that a rule forbids."""
 
@@ -168,6 +175,7 @@ AnyEvent = (
     | ProcessExited
     | SyscallFinished
     | TokensStreamed
+    | GenerationRecovered
     | TokenMasked
     | GateJudged
     | ToolStarted

@@ -166,6 +166,8 @@ class ProcessInfo(Model):
     trust: Trust
     resume: Literal["", "replay", "reattach", "restart", "lost"] = ""
     """How it came back after a restart of the kernel."""
+    recovery: str = ""
+    """How its last answer went on that a core could not end: context, fail-over and why, the reply's `recovery`."""
     level: Literal["L0", "L1", "L2"] = "L2"
     started_s: float
     ended_s: float | None = None
@@ -188,6 +190,8 @@ class KernelStatus(Model):
     model: dict[str, Any] = Field(default_factory=dict)
     core: dict[str, Any] = Field(default_factory=dict)
     """The core's last statistics."""
+    cores: tuple[dict[str, Any], ...] = ()
+    """Each core: name, models, device, is_up, calls, reason (`aios.abi.core.CoreState`)."""
     durability: str
     policy: str = ""
     rules: tuple[str, ...] = ()

@@ -15,6 +15,11 @@ from aios.abi.process import CapSpec, ProcessClass, Quota, Signal
 from aios.ids import SyscallId
 
 
+def _is_unset(value: object) -> bool:
+    """Fields that came later are not written when they are empty: requests journalled before keep their digests."""
+    return not value
+
+
 class Call(Model):
     """Base of all syscalls."""
 
@@ -24,6 +29,8 @@ class LlmGenerate(Call):
 
     call: Literal["llm.generate"] = "llm.generate"
     context: str = Field(default="main", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    model: str = Field(default="", max_length=256, exclude_if=_is_unset)
+    """Name of a model that some core serves; empty: whichever the kernel's policy takes."""
     messages: tuple[Message, ...] = ()
     tokens: tuple[int, ...] = ()
     """Prompt as token ids, instead of messages."""

@@ -50,6 +50,7 @@ _PROCESSES = TypeAdapter(list[ProcessInfo])
 async def generate(
     prompt: str | Sequence[Message],
     *,
+    model: str = "",
     context: str | None = None,
     tools: Sequence[str] | None = (),
     tool_choice: ToolChoice = "auto",
@@ -58,11 +59,12 @@ async def generate(
 ) -> Generation:
     """Continue a conversation on the model. Without `context` each task of the program has its own.
 
-    Offers no tools by default; None offers all that the process may call.
+    Offers no tools by default; None offers all that the process may call. `model` names one that a core serves.
     """
     messages = (Message(role="user", content=prompt),) if isinstance(prompt, str) else tuple(prompt)
     call = LlmGenerate(
         context=context or own_context(),
+        model=model,
         messages=messages,
         tools=None if tools is None else tuple(tools),
         tool_choice=tool_choice,

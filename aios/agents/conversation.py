@@ -65,6 +65,7 @@ class Conversation(Generic[Output]):
 
     async def _generate(self, schema: dict[str, Any] | None) -> Generation:
         call = LlmGenerate(
+            model=self._agent.model,
             messages=tuple(self._messages),
             tools=self._agent.tool_names,
             tool_choice=self._choice,

@@ -21,7 +21,10 @@ DEFAULT_TURNS = 16
 
 
 class Declaration(Generic[Output]):
-    """An agent's program in data. `output` validates the answer *and* is the grammar it is written in."""
+    """An agent's program in data. `output` validates the answer *and* is the grammar it is written in.
+
+    `model` names a model that a core of the kernel serves; empty: the kernel's choice.
+    """
 
     @overload
     def __init__(
@@ -29,6 +32,7 @@ class Declaration(Generic[Output]):
         name: str,
         instructions: str = ...,
         *,
+        model: str = ...,
         tools: Sequence[Tool[..., Any] | str] = ...,
         output: None = ...,
         rules: str | None = ...,
@@ -45,6 +49,7 @@ class Declaration(Generic[Output]):
         name: str,
         instructions: str = ...,
         *,
+        model: str = ...,
         tools: Sequence[Tool[..., Any] | str] = ...,
         output: type[Output],
         rules: str | None = ...,
@@ -60,6 +65,7 @@ class Declaration(Generic[Output]):
         name: str,
         instructions: str = "",
         *,
+        model: str = "",
         tools: Sequence[Tool[..., Any] | str] = (),
         output: type[Any] | None = None,
         rules: str | None = None,
@@ -71,7 +77,7 @@ class Declaration(Generic[Output]):
     ) -> None:
         if max_turns < 1:
             raise UsageError(f"agent {name!r}: max_turns is {max_turns}, must be at least 1")
-        self.name, self.instructions, self.rules = name, instructions, rules or ""
+        self.name, self.instructions, self.model, self.rules = name, instructions, model, rules or ""
         self.tools = tuple(tool for tool in tools if isinstance(tool, Tool))
         self.tool_names = tuple(tool.name if isinstance(tool, Tool) else tool for tool in tools)
         self.quota, self.sampling, self.klass = quota, sampling, klass

@@ -107,9 +107,9 @@ async def connection(settings: Settings, root: Root, *, fresh: bool = False) -> 
 def make_core(settings: Settings) -> Core:
     """Make what the settings say model calls run on. Raises ModelError, ConfigError."""
     made = {name: _one_core(name, one, settings) for name, one in settings.cores.items()}
-    if len(made) > 1:
-        return Cores(made, settings.core_policy, TRANSIENT)
-    return next(iter(made.values()), None) or engine_host(settings)
+    if not made:
+        return engine_host(settings)
+    return Cores(made, settings.core_policy, TRANSIENT, {name: settings.models_of(name) for name in made})
 
 
 def _one_core(name: str, one: CoreSettings, settings: Settings) -> Core:

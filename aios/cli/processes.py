@@ -16,11 +16,24 @@ _HIDDEN = ("seq", "time", "pid", "kind")
 def ps(kernel: str | None, *, all: bool, json: bool) -> None:
     """Print the processes."""
     found = wire.connect(kernel)
-    rows = found.ask("proc.list", all=all)
+    rows, cores = found.ask("proc.list", all=all), found.ask("kernel.info")["cores"]
     if json:
-        output.as_json({"kernel": found.name, "processes": rows})
-    else:
-        table(rows)
+        output.as_json({"kernel": found.name, "cores": cores, "processes": rows})
+        return
+    if len(cores) > 1 or any(core["reason"] for core in cores):
+        print("\n".join(map(core_line, cores)))
+    table(rows)
+    for row in rows:
+        if row["recovery"]:
+            print(f"pid {row['pid']}, {plain(row['recovery'])}")
+
+
+def core_line(core: Row) -> str:
+    """Write one core as a line: what it serves, whether it is up, how busy, why not."""
+    state = "up" if core["is_up"] else "down"
+    why = f": {core['reason']}" if core["reason"] else ""
+    calls = "1 call" if core["calls"] == 1 else f"{core['calls']} calls"
+    return plain(f"core {core['name']} ({', '.join(core['models'])}) {state}, {calls}{why}")
 
 
 def table(rows: list[Row]) -> None:

@@ -36,6 +36,8 @@ class Generating:
     tokens: list[int] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     """Text of each token (the first entry: of all that were recovered)."""
+    since: int = 0
+    """Position at which the text that counts begins."""
     prompt_tokens: int | None = None
     cached_tokens: int = 0
     result: Generation | None = None
@@ -46,6 +48,12 @@ class Generating:
     """Called for each token with the core's step number; must not fail."""
     moved: Callable[[str], None] = lambda reason: None
     """Called with the reason when another core goes on with it."""
+
+    def text_from(self, position: int) -> str:
+        """Return the text that counts of the tokens from `position` on (0: of all, the recovered ones too)."""
+        first = max(position, self.since)
+        recovered = len(self.tokens) - len(self.texts)  # their texts are one entry
+        return "".join(self.texts[max(0, first - recovered) if first else 0 :])
 
     def end(self, result: Generation | None = None, error: EngineError | None = None) -> None:
         """Note how it ended, once."""
@@ -97,6 +105,8 @@ class Book:
         """Set when the core will not come back."""
         self.switched: Callable[[c.Switched, str], None] = lambda message, digest: None
         self.heard: Callable[[c.Ready | c.Lost | c.Statistics], None] = lambda message: None
+        self.members: tuple[c.CoreState, ...] = ()
+        """Of a core that is several."""
 
     # --- what the kernel asks --------------------------------------------------------------------------------
 
@@ -220,6 +230,8 @@ class Book:
                 self._lost(message)
             case c.Statistics():
                 self._statistics(message)
+            case c.Members():
+                self.members = message.cores
             case c.Described():
                 self._described(message)
             case c.Switched():
@@ -237,6 +249,7 @@ class Book:
                 continue
             generation.tokens.append(row.token)
             generation.texts.append(row.text)
+            generation.since = max(generation.since, row.since)
             generation.grown(row, message.step)
 
     def _about_generation(self, message: c.Admitted | c.Finished | c.Refused) -> None:
@@ -331,7 +344,7 @@ class Book:
                 tools=generation.tools,
                 facts=generation.facts,
                 generated=self._resumable(generation.tokens),
-                generated_text="".join(generation.texts),
+                generated_text=generation.text_from(0),
                 mask=generation.mask,
                 lease_tokens=generation.lease_tokens,
             )

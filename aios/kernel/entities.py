@@ -30,6 +30,8 @@ class Partial:
     context: str
     tokens: list[int] = field(default_factory=list)
     text: list[str] = field(default_factory=list)
+    """What the answer can be gone on with; all of it comes from position `since` on."""
+    since: int = 0
 
 
 @dataclass(slots=True)

@@ -94,6 +94,8 @@ class TokensAppended(Fact, frozen=True, kw_only=True, tag="tokens.appended"):
     position: int
     tokens: tuple[int, ...]
     text: str
+    since: int = 0
+    """Position at which the text that counts begins; `text` holds none from before it."""
 
 
 class ContextForked(Fact, frozen=True, kw_only=True, tag="context.forked"):

@@ -248,6 +248,9 @@ class KernelState:
             return
         partial = process.partials.setdefault(fact.id, Partial(fact.digest, fact.context))
         assert len(partial.tokens) == fact.position, "tokens are journalled in order"
+        if fact.since > partial.since:
+            partial.since = fact.since
+            partial.text.clear()
         partial.tokens.extend(fact.tokens)
         partial.text.append(fact.text)
         process.contexts.setdefault(fact.context)

@@ -102,6 +102,8 @@ class Live:
     """Contexts taken off the device because the process was stopped."""
     has_started: bool = False
     resume: str = ""
+    recovery: str = ""
+    """How the last generation that its core could not end went on, with its context."""
     shown: tuple[str, str] = (ProcessState.NEW, "")
     steps: deque[tuple[float, int]] = field(default_factory=deque)
     """(monotonic second, tokens) of the last moments."""
@@ -167,6 +169,12 @@ class Table:
         if (state, reason) != live.shown:
             old, live.shown = live.shown[0], (state, reason)
             self._bus.emit(events.StateChanged(pid=pid, old=old, new=state, reason=reason))
+
+    def mended(self, pid: int, how: str) -> None:
+        """Note how a generation went on that its core could not end."""
+        live = self._lives.get(pid)
+        if live is not None:
+            live.recovery = how
 
     def count_tokens(self, pid: int, num_tokens: int, now: float) -> None:
         """Note tokens for the displayed rate."""

@@ -129,7 +129,8 @@ class TokenLog:
             context=stream.context,
             position=stream.written,
             tokens=tuple(generation.tokens[stream.written :]),
-            text="".join(generation.texts[stream.written_texts :]),
+            text=generation.text_from(stream.written),
+            since=generation.since,
         )
         stream.written, stream.written_texts = len(generation.tokens), len(generation.texts)
         return [*prelude, fact]

@@ -9,7 +9,6 @@ Invariant: every Submit ends with exactly one Finished or Refused; nothing that 
 `start` and `aclose` belong to one task (between them a task group is open).
 """
 
-from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
@@ -22,6 +21,7 @@ from anyio.abc import TaskGroup
 
 from aios.abi import core as c
 from aios.abi.chat import Finish, Generation, ToolCall
+from aios.abi.outbox import Outbox
 from aios.abi.tools import ToolSpec
 from aios.config import CoreSettings
 from aios.formats.schemas import clean
@@ -49,8 +49,7 @@ class RemoteCore:
         self._runs: dict[ContextId, Run] = {}
         self._facts: dict[int, c.ProcessFacts] = {}
         self._suspended: set[ContextId] = set()
-        self._outbox: deque[c.AnyMessage] = deque()
-        self._said = anyio.Event()
+        self._outbox = Outbox()
         self._steps = self._switches = 0
         self._tasks: TaskGroup | None = None
         self._stack = AsyncExitStack()
@@ -84,7 +83,7 @@ class RemoteCore:
 
     def messages(self) -> AsyncIterator[c.AnyMessage]:
         """Everything that the core says; ends when it is closed. One reader."""
-        return _Messages(self)
+        return self._outbox
 
     async def aclose(self) -> None:
         """End all calls and close the connections; idempotent."""
@@ -95,15 +94,6 @@ class RemoteCore:
             await self._stack.aclose()
         with anyio.CancelScope(shield=True):
             await self._endpoint.aclose()
-
-    async def next_message(self) -> c.AnyMessage | None:
-        """Wait for the next message; None when closed."""
-        while not self._outbox:
-            if self._is_closed:
-                return None
-            self._said = anyio.Event()
-            await self._said.wait()
-        return self._outbox.popleft()
 
     # --- orders ----------------------------------------------------------------------------------------------
 
@@ -355,8 +345,7 @@ class RemoteCore:
         self._tell()
 
     def _say(self, message: c.AnyMessage) -> None:
-        self._outbox.append(message)
-        self._said.set()
+        self._outbox.say(message)
 
     def _tell(self) -> None:
         self._say(
@@ -379,7 +368,7 @@ class RemoteCore:
 
     def _close(self) -> None:
         self._is_closed = True
-        self._said.set()
+        self._outbox.close()
 
 
 def ready(name: str, settings: CoreSettings) -> c.Ready:
@@ -423,19 +412,3 @@ def _misfit(text: str, schema: Schema) -> str | None:
 
 def _unfit(objections: Sequence[str]) -> Generation:
     raise Rejected("; ".join(objections), "E-REMOTE-SCHEMA")
-
-
-class _Messages:
-    """Iterates over a core's messages. (A generator that is left half read would leak.)"""
-
-    def __init__(self, core: RemoteCore) -> None:
-        self._core = core
-
-    def __aiter__(self) -> "_Messages":
-        return self
-
-    async def __anext__(self) -> c.AnyMessage:
-        message = await self._core.next_message()
-        if message is None:
-            raise StopAsyncIteration
-        return message

@@ -33,6 +33,8 @@ class Run:
     """What was said behind the conversation: forbidden calls and why."""
     num_asked_again: int = 0
     recovery: Recovery | None = None
+    since: int = 0
+    """Position at which the answer that counts began."""
     is_cut: bool = False
     """Whether the last answer broke off in the middle."""
     is_active: bool = False
@@ -87,7 +89,7 @@ class Run:
         if self.is_cut and self.can_continue:
             self.recovery = self.recovery or "continued from the partial text"
         elif self.is_cut:
-            self.recovery, self.begun, self.logprobs = "restarted", "", []
+            self.recovery, self.begun, self.logprobs, self.since = "restarted", "", [], self.count
         self.is_cut = False
         return self.begun
 
@@ -99,7 +101,9 @@ class Run:
         order, position = self.order, self.count
         self.count += 1
         self.pieces += 1
-        return TokenRow(order.context, order.epoch, position, NO_ID, piece.text, logprob=piece.logprob)
+        # A kernel that crashes loses what was asked behind the conversation: such an answer can only begin anew.
+        since = self.count if self.more else self.since
+        return TokenRow(order.context, order.epoch, position, NO_ID, piece.text, logprob=piece.logprob, since=since)
 
     def charge(self, answer: Answer) -> None:
         """Book what a request that ended has cost."""

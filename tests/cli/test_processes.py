@@ -33,7 +33,25 @@ def test_ps_json_is_one_object_with_the_processes_as_the_abi_has_them(aios: Aios
         code, out, _err = aios("ps", "--json")
         expected = living.do(lambda: living.kernel.processes[1].model_dump(mode="json"))
     assert code == 0
-    assert json.loads(out) == {"kernel": "alpha", "processes": [expected]}
+    assert json.loads(out) == {"kernel": "alpha", "cores": [], "processes": [expected]}
+
+
+NEAR = {"name": "near", "models": ["m"], "device": "x", "is_up": True, "calls": 1, "reason": "E-REMOTE-BUSY: HTTP 503"}
+FAR = {"name": "far", "models": ["m", "big"], "device": "y", "is_up": False, "calls": 0, "reason": "\x1b[2J gone"}
+
+
+def test_ps_begins_with_the_cores_and_ends_with_what_went_on_elsewhere(aios: Aios) -> None:
+    with living_kernel() as living:
+        living.kernel.cores = (NEAR, FAR)
+        living.do(lambda: living.kernel.spawn("writer", recovery="main: fail-over from far to near: gone"))
+        out = aios("ps").out
+        told = json.loads(aios("ps", "--json").out)
+    first, second, _, _, last = out.splitlines()
+    assert first == "core near (m) up, 1 call: E-REMOTE-BUSY: HTTP 503"
+    assert second == "core far (m, big) down, 0 calls: \\x1b[2J gone"
+    assert last == "pid 1, main: fail-over from far to near: gone"
+    assert told["cores"] == [NEAR, FAR]
+    assert told["processes"][0]["recovery"] == "main: fail-over from far to near: gone"
 
 
 def test_ps_hides_the_exited_unless_asked(aios: Aios) -> None:

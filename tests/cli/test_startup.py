@@ -21,5 +21,5 @@ finally:
 def test_ps_loads_no_heavy_library() -> None:
     with living_kernel():
         done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, timeout=60)
-    assert json.loads(done.stdout) == {"kernel": "default", "processes": []}
+    assert json.loads(done.stdout) == {"kernel": "default", "cores": [], "processes": []}
     assert done.stderr.strip() == "[]"

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import anyio
+import msgspec
 import pytest
 
 from aios.abi import core as c
@@ -11,8 +12,8 @@ from aios.abi.chat import Generation, Message
 from aios.abi.syscalls import LlmGenerate
 from aios.errors import EngineLost
 from aios.ids import ContextId
-from aios.kernel.cores import CorePolicy, Cores
-from tests.kernel.world import ScriptCore
+from aios.kernel.cores import MOST_AHEAD, CorePolicy, Cores
+from tests.kernel.world import READY, ScriptCore
 
 pytestmark = pytest.mark.anyio
 BUSY = frozenset({"E-BUSY"})
@@ -24,9 +25,11 @@ class Pair:
 
     def __init__(self, policy: CorePolicy) -> None:
         self.first, self.second = ScriptCore(), ScriptCore()
-        self.cores = Cores({"first": self.first, "second": self.second}, policy, BUSY)
+        models = {"first": ("small", "any"), "second": ("large", "any")}
+        self.cores = Cores({"first": self.first, "second": self.second}, policy, BUSY, models)
         self.rows: list[c.TokenRow] = []
         self.said: list[c.AnyMessage] = []
+        self.members: tuple[c.CoreState, ...] = ()
         self._messages = self.cores.messages()
 
     async def until(self, kind: type) -> c.AnyMessage:
@@ -35,6 +38,8 @@ class Pair:
             self.said.append(message)
             if isinstance(message, c.Stepped):
                 self.rows.extend(message.rows)
+            if isinstance(message, c.Members):
+                self.members = message.cores
             if isinstance(message, kind):
                 return message
 
@@ -43,11 +48,12 @@ class Pair:
         assert isinstance(message, c.Finished)
         return message.generation
 
-    async def submit(self, context: ContextId = MAIN, **fields: object) -> None:
+    async def submit(self, context: ContextId = MAIN, *texts: str, model: str = "") -> None:
+        messages = tuple(Message(role="user", content=text) for text in texts or ("hi",))
         order = c.Submit(
             context=context,
             epoch=1,
-            request=LlmGenerate(messages=(Message(role="user", content="hi"),)),
+            request=LlmGenerate(messages=messages, model=model),
             facts=c.ProcessFacts(pid=int(context.split(":")[0])),
             lease_tokens=100,
         )
@@ -80,11 +86,93 @@ async def test_first_uses_the_first_and_least_loaded_spreads() -> None:
         assert _places(two) == [2, 2]
 
 
-async def test_affinity_keeps_the_contexts_of_a_process_together() -> None:
+async def test_affinity_follows_the_longest_common_beginning_of_the_prompt() -> None:
     async with pair("prefix-affinity") as two:
-        for name in ("1:a", "2:a", "1:b", "2:b", "1:c"):
-            await two.submit(ContextId(name))
-        assert [order.context for order in two.second.sent(c.Submit)] == ["2:a", "2:b"]
+        await two.submit(ContextId("1:a"), "You are a cook.", "Soup?")
+        await two.submit(ContextId("2:a"), "You are a smith.", "A nail?")
+        await two.submit(ContextId("3:a"), "You are a smith.", "A hinge?")
+        await two.submit(ContextId("4:a"), "You are a cook.", "Bread?")
+        await two.submit(ContextId("5:a"), "You are a cook.", "Soup?", "And then?")
+        assert [order.context for order in two.second.sent(c.Submit)] == ["2:a", "3:a"]
+
+
+async def test_affinity_does_not_load_one_core_alone() -> None:
+    async with pair("prefix-affinity") as two:
+        for pid in range(1, 2 * MOST_AHEAD):
+            await two.submit(ContextId(f"{pid}:main"), "You are a cook.")
+        assert _places(two) == [MOST_AHEAD + 1, MOST_AHEAD - 2]
+
+
+async def test_a_call_that_names_a_model_runs_where_it_is_served() -> None:
+    async with pair() as two:
+        for pid, model in enumerate(("large", "small", "any", ""), start=1):
+            await two.submit(ContextId(f"{pid}:main"), model=model)
+        assert [order.context for order in two.second.sent(c.Submit)] == ["1:main"]
+
+
+async def test_a_model_is_not_replaced_by_another_one() -> None:
+    async with pair() as two:
+        two.second.hold()
+        await two.submit(model="large")
+        two.second.say(c.Refused(context=MAIN, epoch=1, code="E-BUSY", reason="too many"))
+        refused = await two.until(c.Refused)
+        assert isinstance(refused, c.Refused)
+        assert refused.code == "E-BUSY"
+        assert _places(two) == [0, 1]
+
+
+async def test_a_call_waits_for_the_core_that_is_being_started_again() -> None:
+    async with pair() as two:
+        two.second.hold()
+        await two.submit(model="large")
+        two.second.let(2)
+        while len(two.rows) < 2:
+            await two.until(c.Stepped)
+        two.second.lose(restarting=True)
+        while not (two.members and not two.members[1].is_up):
+            await two.until(c.Members)
+        two.second.let(None)
+        two.second.come_back()
+        assert (await two.finished()).text == "hello"
+        assert two.second.sent(c.Submit)[1].generated == (104, 101)
+        assert [row.position for row in two.rows] == list(range(5))
+
+
+async def test_a_call_whose_core_is_gone_for_good_is_refused_with_the_reason() -> None:
+    async with pair() as two:
+        two.second.hold()
+        await two.submit(model="large")
+        two.second.lose(restarting=False)
+        refused = await two.until(c.Refused)
+        assert isinstance(refused, c.Refused)
+        assert (refused.code, refused.reason) == (
+            "E-NO-CORE",
+            "no core can go on with model 'large' (second: test)",
+        )
+        await two.submit(ContextId("2:main"), model="small")
+        assert (await two.finished()).text == "hello"
+
+
+async def test_a_call_that_waits_for_a_core_can_be_cancelled() -> None:
+    async with pair() as two:
+        two.second.hold()
+        await two.submit(model="large")
+        two.second.lose(restarting=True)
+        while not (two.members and not two.members[1].is_up):
+            await two.until(c.Members)
+        await two.cores.send(c.Cancel(context=MAIN, epoch=1))
+        assert (await two.finished()).finish == "cancelled"
+
+
+async def test_who_is_up_how_busy_and_why_not_is_told() -> None:
+    async with pair() as two:
+        two.first.hold()
+        await two.submit()
+        two.second.lose(restarting=True)
+        while not (two.members and not two.members[1].is_up):
+            await two.until(c.Members)
+        told = [(one.name, one.models, one.is_up, one.calls, one.reason) for one in two.members]
+        assert told == [("first", ("small", "any"), True, 1, ""), ("second", ("large", "any"), False, 0, "test")]
 
 
 async def test_a_busy_core_hands_on_and_the_reason_is_told() -> None:
@@ -130,9 +218,26 @@ async def test_a_lost_core_loses_no_row_and_is_not_told_while_another_is_up() ->
             await two.until(c.Stepped)
         two.first.lose(restarting=True)
         found = await two.finished()
+        assert (found.text, found.recovery) == ("hello", None)
+        assert two.second.sent(c.Submit)[0].generated == (104, 101)
+        assert [row.position for row in two.rows] == list(range(5))
+        assert not [message for message in two.said if isinstance(message, c.Lost)]
+
+
+async def test_another_model_begins_anew_and_what_was_said_is_void() -> None:
+    async with pair() as two:
+        two.first.hold()
+        two.first.say(msgspec.structs.replace(READY, model_sha256="1" * 64))
+        await anyio.wait_all_tasks_blocked()
+        await two.submit()
+        two.first.let(2)
+        while len(two.rows) < 2:
+            await two.until(c.Stepped)
+        two.first.lose(restarting=True)
+        found = await two.finished()
         assert (found.text, found.recovery) == ("hello", "restarted")
         assert [row.position for row in two.rows] == list(range(7))
-        assert not [message for message in two.said if isinstance(message, c.Lost)]
+        assert [row.since for row in two.rows] == [0] * 2 + [2] * 5
 
 
 async def test_questions_to_a_lost_core_are_answered() -> None:

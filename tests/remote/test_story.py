@@ -11,19 +11,21 @@ import pytest
 from aios import env
 from aios.abi.chat import Message
 from aios.abi.core import Submit
-from aios.abi.process import Signal
+from aios.abi.kernel import Door
+from aios.abi.process import CapSpec, Signal
 from aios.abi.replies import Delta
-from aios.abi.syscalls import KernelInfo, LlmGenerate, ProcList, ProcSignal
+from aios.abi.syscalls import EventLog, KernelInfo, LlmGenerate, ProcList, ProcSignal
 from aios.agents.agent import Agent
 from aios.agents.connection import Connection, Root, set_connector
 from aios.boot.compose import embedded, make_core
 from aios.config import CoreSettings, Settings
+from aios.errors import SyscallError
 from aios.guard.gate import compile_rules
 from aios.kernel.kernel import Kernel
 from aios.testing.endpoint import Exchange, ScriptedEndpoint, call, cut, endless_line, held, refuse, say
 from aios.tools.decorator import tool
 from aios.tools.toolbox import Toolbox
-from tests.kernel.world import MemoryJournal, ScriptCore, ask, done, failed, until
+from tests.kernel.world import EVENT, MemoryJournal, ScriptCore, ask, done, failed, until
 
 RULES = 'rule quoted "quote first": require once ok quote() before pay()'
 PAID: list[int] = []
@@ -93,6 +95,14 @@ def test_an_agent_under_a_rule_gets_its_work_done_at_an_endpoint_that_fails_twic
     assert b"sk-very-secret" not in written
 
 
+def test_an_agent_names_its_model() -> None:
+    endpoint = ScriptedEndpoint(otherwise=say("hi"))
+    use_endpoint(endpoint)
+    assert Agent("teller", model="m").run_sync("Hi.").output == "hi"
+    with pytest.raises(SyscallError, match="no core serves model 'big'"):
+        Agent("teller", model="big").run_sync("Hi.")
+
+
 @asynccontextmanager
 async def kernel_on(journal: MemoryJournal, endpoint: ScriptedEndpoint, **fields: Any) -> AsyncIterator[Kernel]:
     chosen = settings(endpoint, **fields)
@@ -129,6 +139,70 @@ async def test_a_kernel_that_died_in_the_middle_of_an_answer_goes_on_with_it(con
         assert endpoint.requests[1].body["messages"][-1]["content"] == "Once upon "
     else:
         assert (found["text"], found["recovery"]) == ("a time.", "restarted")
+
+
+def written(journal: MemoryJournal) -> int:
+    """How often tokens were journalled."""
+    return journal.kinds().count("tokens.appended")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("continuation", ["prefill", "none"])
+async def test_wherever_a_kernel_dies_around_a_question_asked_again_the_answer_is_whole(continuation: str) -> None:
+    ask_pay = LlmGenerate(messages=(Message(role="user", content="Pay."),), tools=("pay",))
+    endpoint, journal = ScriptedEndpoint(), MemoryJournal()
+
+    async def forbidden(exchange: Exchange) -> None:
+        await exchange.begin()
+        await exchange.delta(content="VOID ")
+        await until(lambda: written(journal) == 1)
+        first = {"index": 0, "id": "c", "function": {"name": "pay", "arguments": '{"amount": 5}'}}
+        await exchange.delta(tool_calls=[first])
+        await exchange.end("tool_calls")
+
+    async def cut_off(exchange: Exchange) -> None:
+        before = written(journal)
+        await exchange.begin()
+        await exchange.delta(content="Once ")
+        await until(lambda: written(journal) > before)
+
+    endpoint.acts.extend([forbidden, cut_off, refuse(401)])
+    async with endpoint.served(), kernel_on(journal, endpoint, continuation=continuation, attempts=2) as kernel:
+        door = await payer(kernel)
+        assert (await failed(door, ask_pay, "r1")).code == "E-REMOTE-KEY"
+    assert "not allowed now" in endpoint.requests[1].body["messages"][-1]["content"]
+    first = journal.kinds().index("tokens.appended")
+    moments = [journal.records[:at] for at in range(len(journal.records)) if journal.records[at].kind != EVENT]
+    answers: set[tuple[str, str | None]] = set()
+    for left in moments[first:]:
+        again, survivor = ScriptedEndpoint(otherwise=say("done")), MemoryJournal()
+        survivor.records = list(left)
+        async with again.served(), kernel_on(survivor, again, continuation=continuation) as kernel:
+            found = await done(await payer(kernel), ask_pay, "r1")
+        answers.add((found["text"], found["recovery"]))
+    # Of the first answer only its beginning can be gone on with, while nobody has heard yet that it is forbidden.
+    gone_on = {("VOID done", "continued from the partial text")} if continuation == "prefill" else set()
+    assert answers == {("done", None), ("done", "restarted"), *gone_on}
+
+
+async def payer(kernel: Kernel) -> Door:
+    """Return the door of a process that may pay once it has quoted."""
+    kernel.add_tool(quote)
+    kernel.add_tool(pay)
+    return await kernel.root("payer", caps=(CapSpec(resource="tool:*"),), rules=RULES)
+
+
+@pytest.mark.anyio
+async def test_a_model_that_nobody_serves_is_refused_with_those_that_are() -> None:
+    endpoint = ScriptedEndpoint()
+    async with endpoint.served(), kernel_on(MemoryJournal(), endpoint, aliases=("small",)) as kernel:
+        door = await kernel.root("teller")
+        refused = await failed(door, HELLO.model_copy(update={"model": "big"}))
+        assert refused.code == "E-NO-MODEL"
+        assert refused.reason.endswith("no core serves model 'big'; served are 'm', 'small'")
+        endpoint.acts.append(say("hi"))
+        assert (await done(door, HELLO.model_copy(update={"model": "small"})))["text"] == "hi"
+        assert endpoint.requests[0].body["model"] == "m"
 
 
 @pytest.mark.anyio
@@ -199,7 +273,18 @@ async def test_another_endpoint_goes_on_where_the_first_gives_up_and_ps_says_why
                     await until(lambda: bool(far.requests))
                     [row] = await done(kernel.operator(), ProcList())
                     until_seen.set()
+                [after] = await done(kernel.operator(), ProcList(all=True))
+                info = await done(kernel.operator(), KernelInfo())
+                events = await done(kernel.operator(), EventLog())
     assert row["reason"].startswith("fail-over from near to far: E-REMOTE-BUSY: core 'near': HTTP 503")
+    assert after["recovery"].startswith("main: fail-over from near to far: E-REMOTE-BUSY")
+    assert after["recovery"].endswith("; continued from the partial text")
+    assert [(core["name"], core["is_up"], core["calls"]) for core in info["cores"]] == [
+        ("near", True, 0),
+        ("far", True, 0),
+    ]
+    assert "HTTP 503" in info["cores"][0]["reason"]
+    assert [event["how"] for event in events if event["kind"] == "llm.recovered"] == ["continued from the partial text"]
     assert (results[0]["text"], results[0]["recovery"]) == ("Once upon a time", "continued from the partial text")
 
 

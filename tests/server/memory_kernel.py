@@ -54,6 +54,7 @@ class MemoryKernel:
     log: list[AnyEvent] = field(default_factory=list)
     tokens: dict[str, int] = field(default_factory=lambda: {OPERATOR_TOKEN: 0})
     core: dict[str, Any] = field(default_factory=dict)
+    cores: tuple[dict[str, Any], ...] = ()
     peers: list[int | None] = field(default_factory=list)
     finished: list[str] = field(default_factory=list)
     """Ids of the calls that were really done (a repeated id is not done again)."""
@@ -236,6 +237,7 @@ class MemoryKernel:
             version="0",
             model={"model": "echo"},
             core=self.core,
+            cores=self.cores,
             durability="none",
             started_s=self._started_s,
             processes=len(self.processes),

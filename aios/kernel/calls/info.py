@@ -5,6 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import msgspec
 
+from aios.abi.core import CoreState
 from aios.abi.events import AnyEvent
 from aios.abi.process import KernelStatus
 from aios.abi.syscalls import EventLog, KernelInfo
@@ -52,6 +53,7 @@ def status(parts: Parts) -> KernelStatus:
         version=_version(),
         model=model,
         core={**core, "restarts": book.restarts},
+        cores=tuple(msgspec.to_builtins(one) for one in cores(parts)),
         durability=parts.settings.durability,
         policy=parts.settings.policy,
         rules=parts.guardian.digests,
@@ -60,6 +62,17 @@ def status(parts: Parts) -> KernelStatus:
         syscalls=parts.num_syscalls,
         journal_entries=parts.log.entries,
     )
+
+
+def cores(parts: Parts) -> tuple[CoreState, ...]:
+    """Describe each core; the only one, too."""
+    book = parts.book
+    if book.members or book.ready is None:
+        return book.members
+    [(model, (name, *_))] = list(parts.settings.models.items())[:1]
+    reason = str(book.lost) if book.lost is not None else "it is being started again" if book.is_down else ""
+    calls = sum(1 for _ in book.running())
+    return (CoreState(name, (model,), book.ready.device, not book.is_down, calls, reason),)
 
 
 def _version() -> str:

@@ -30,6 +30,7 @@ from aios.kernel.tokenlog import Stream
 async def generate(parts: Parts, running: Running, ask: LlmGenerate) -> Outcome:
     """Continue a conversation on the shared model."""
     process = parts.process(running.pid)
+    _check_model(parts, process, ask.model)
     tools = _tools(parts, process, ask)
     context = context_id(Pid(process.pid), ask.context)
     began = parts.monotonic()
@@ -91,6 +92,7 @@ class Generated:
         finally:
             self.parts.tokens.close(stream)
             self._show(generating=False, queued=False)
+        self._tell_recovery(result)
         return self._outcome(stream, self._bounded(result))
 
     # --- while it runs ---------------------------------------------------------------------------------------
@@ -150,6 +152,7 @@ class Generated:
 
     def _moved(self, reason: str) -> None:
         self.running.note = reason
+        self.parts.table.mended(self.process.pid, f"{self.ask.context}: {reason}")
         self.parts.table.refresh(self.process.pid)
 
     def _show(self, *, generating: bool, queued: bool) -> None:
@@ -163,6 +166,14 @@ class Generated:
         if self.overrun and result.finish == "cancelled":
             return result.model_copy(update={"finish": "length"})
         return result
+
+    def _tell_recovery(self, result: Generation) -> None:
+        if result.recovery is None:
+            return
+        pid, context = self.process.pid, self.ask.context
+        told = [part for part in (self.running.note, result.recovery) if part]
+        self.parts.table.mended(pid, f"{context}: {'; '.join(told)}")
+        self.parts.bus.emit(events.GenerationRecovered(pid=pid, context=context, how=result.recovery))
 
     def _outcome(self, stream: Stream, result: Generation) -> Outcome:
         usage = result.usage
@@ -209,6 +220,13 @@ class Generated:
             tokens_cached=min(generation.cached_tokens, prompt) if generation.tokens else 0,
             tokens_out=len(generation.tokens),
         )
+
+
+def _check_model(parts: Parts, process: Process, model: str) -> None:
+    served = parts.settings.models
+    if model and model not in served:
+        known = ", ".join(map(repr, served))
+        raise Failure("E-NO-MODEL", f"{who(process)}: no core serves model {model!r}; served are {known}")
 
 
 def _tools(parts: Parts, process: Process, ask: LlmGenerate) -> tuple[ToolSpec, ...]:

@@ -183,6 +183,7 @@ def info_of(parts: Parts, process: Process) -> ProcessInfo:
         nice=process.nice,
         trust=process.trust,
         resume=live.resume if live is not None else "",
+        recovery=live.recovery if live is not None else "",
         started_s=process.started_s,
         ended_s=process.ended_s,
         exit_code=exit_.code if exit_ is not None else None,
