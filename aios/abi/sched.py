@@ -57,6 +57,8 @@ class Budget:
     rows: int
     free_pages: int
     page_tokens: int
+    overhead_tokens: float | None = None
+    """Prompt tokens that could be computed in the time that a step takes whatever its size; None: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,8 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
     from_disk: float | None = None
     prefill: float | None = None
     """Tokens a second of a recompute."""
+    overhead_s: float | None = None
+    """Seconds of a decoding step beyond what its tokens would take in a prompt: the weights are read for few."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,7 +139,7 @@ def make_engine(
         loaded.model,
         loaded.tokenizer,
         memory,
-        make_planner(settings.policy, quantum_tokens=settings.quantum_tokens),
+        make_planner(settings.policy, quantum_tokens=settings.quantum_tokens, slowdown=settings.decode_slowdown),
         retention=make_retention("least-cost"),
         limits=Limits(
             max_context=loaded.config.max_context,

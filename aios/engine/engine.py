@@ -204,6 +204,7 @@ class Engine:
             rows=self._limits.max_rows,
             free_pages=self.memory.num_available,
             page_tokens=self.memory.page_tokens,
+            overhead_tokens=self.memory.gauges.overhead_tokens,
         )
 
     def _decodes_in_place(self, name: ContextId) -> bool:

@@ -30,10 +30,20 @@ class Gauges:
         source = "host" if isinstance(sources[0], Frame) else "disk"
         self._average(f"from_{source}" if to is Tier.DEVICE else f"to_{to}", num_bytes / seconds)
 
+    @property
+    def overhead_tokens(self) -> float | None:
+        """Prompt tokens that could be computed in the time that a step takes whatever its size."""
+        prefill, overhead_s = self.rates.prefill, self.rates.overhead_s
+        return None if prefill is None else prefill * (overhead_s or 0.0)
+
     def computed(self, counts: Sequence[int], seconds: float) -> None:
         """Take in a step that computed so many tokens of each context."""
-        if max(counts) >= _PREFILL_TOKENS and seconds > 0:
+        if seconds <= 0:
+            return
+        if max(counts) >= _PREFILL_TOKENS:
             self._average("prefill", sum(counts) / seconds)
+        elif max(counts) == 1 and self.rates.prefill is not None:
+            self._average("overhead_s", max(0.0, seconds - len(counts) / self.rates.prefill))
 
     def _average(self, name: str, sample: float) -> None:
         before: float | None = getattr(self.rates, name)

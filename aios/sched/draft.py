@@ -20,8 +20,10 @@ class Draft:
     free_pages: int
     tokens: int
     rows: int
+    paced_tokens: int
+    """Most tokens for prompts, so that those who decode do not wait long."""
     prompt_tokens: int
-    """Tokens for prompts: the budget less one for every row, so that decodes are never crowded out."""
+    """Of these at first: the budget less one for every row, so that decodes are never crowded out."""
     reserved: dict[ContextId, int] = field(default_factory=dict)
     """Pages that turns under way may still take, oldest turn first."""
     reserved_pages: int = 0
@@ -35,10 +37,10 @@ class Draft:
     """Someone waits for pages or there are turns enough: nobody behind may begin one and take the pages first."""
 
     @classmethod
-    def of(cls, budget: Budget) -> "Draft":
+    def of(cls, budget: Budget, paced_tokens: int) -> "Draft":
         """Start with the whole budget."""
-        prompt_tokens = max(1, budget.tokens - budget.rows)
-        return cls(budget, budget.free_pages, budget.tokens, budget.rows, prompt_tokens)
+        prompt_tokens = min(paced_tokens, max(1, budget.tokens - budget.rows))
+        return cls(budget, budget.free_pages, budget.tokens, budget.rows, paced_tokens, prompt_tokens)
 
     @property
     def is_full(self) -> bool:
@@ -76,6 +78,7 @@ class Draft:
         self.tokens -= tokens
         if load.prefill_tokens > 0:
             self.prompt_tokens -= tokens
+            self.paced_tokens -= tokens
         self.grants[load.context] = tokens
         if load.pages_away > 0:
             self.swap_in.append(load.context)
@@ -88,13 +91,14 @@ class Draft:
     def stretch(self, load: Load) -> None:
         """Give a prompt that was granted a part of its tokens what is left of the budget and fits."""
         granted = self.grants[load.context]
-        more = min(load.prefill_tokens - granted, self.tokens)
+        more = min(load.prefill_tokens - granted, self.tokens, self.paced_tokens)
         page_tokens = self.budget.page_tokens
         pages = growth_pages(load, granted + more, page_tokens) - growth_pages(load, granted, page_tokens)
         if more <= 0 or pages > self.unreserved(load.context):
             return
         self.grants[load.context] = granted + more
         self.tokens -= more
+        self.paced_tokens -= more
         self.free_pages -= pages
         self.reserve(load.context, max(0, self.reserved.get(load.context, 0) - pages))
 

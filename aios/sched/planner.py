@@ -10,6 +10,7 @@ Does not know time beyond `now_s`, the values of tokens, or where pages lie.
 """
 
 from collections.abc import Callable, Iterator
+from math import inf
 
 from aios.abi.process import ProcessClass
 from aios.abi.sched import Budget, Call, Load, Plan, Planner, Policy
@@ -18,6 +19,7 @@ from aios.sched.admission import step_pages, turn_pages
 from aios.sched.draft import Draft
 from aios.sched.job import Job
 from aios.sched.order import FIRST, Fifo, Order, Place, RoundRobin, StrictPriority
+from aios.sched.pacing import paced_tokens
 from aios.sched.victim import Candidate, choose_victims, preference
 
 AGEING_S = 0.25
@@ -27,8 +29,8 @@ AGEING_S = 0.25
 class StepPlanner:
     """Implements `aios.abi.sched.Planner` for one order."""
 
-    def __init__(self, order: Order) -> None:
-        self._order = order
+    def __init__(self, order: Order, slowdown: float) -> None:
+        self._order, self._slowdown = order, slowdown
         self._jobs: dict[ContextId, Job] = {}
         self._turns: dict[ContextId, int] = {}
         """Decode tokens left of each turn under way, oldest turn first."""
@@ -89,7 +91,7 @@ class StepPlanner:
         repeated = self.repeat(budget)
         if repeated is not None and all(_decodes_in_place(loads.get(context)) for context in repeated.grants):
             return repeated
-        draft = Draft.of(budget)
+        draft = Draft.of(budget, paced_tokens(loads.values(), budget, self._slowdown))
         self._reserve(draft, loads)
         turns = self._order.line(self._jobs[context] for context in self._turns)
         begun = self._serve(draft, turns, loads)
@@ -273,8 +275,11 @@ def _decodes_in_place(load: Load | None) -> bool:
     return load is not None and _is_plain_decode(load) and load.page_room >= 1 and not load.pages_away
 
 
-def make_planner(policy: Policy, *, quantum_tokens: int, ageing_s: float = AGEING_S) -> Planner:
-    """Return a planner; `quantum_tokens` is the length of an interactive context's turn."""
+def make_planner(policy: Policy, *, quantum_tokens: int, ageing_s: float = AGEING_S, slowdown: float = inf) -> Planner:
+    """Return a planner; `quantum_tokens` is the length of an interactive context's turn.
+
+    `slowdown`: how many times as long a step of decoding contexts may take because prompts are read in it.
+    """
     if quantum_tokens < 1:
         raise ValueError(f"quantum_tokens = {quantum_tokens}: a turn needs at least one token")
     orders: dict[str, Callable[[], Order]] = {
@@ -284,4 +289,4 @@ def make_planner(policy: Policy, *, quantum_tokens: int, ageing_s: float = AGEIN
     }
     if policy not in orders:
         raise ValueError(f"policy {policy!r} is unknown; one of {', '.join(orders)}")
-    return StepPlanner(orders[policy]())
+    return StepPlanner(orders[policy](), slowdown)

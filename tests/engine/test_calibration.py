@@ -53,3 +53,16 @@ def test_the_prefill_rate_comes_from_steps_that_are_mostly_prompt_and_moves_slow
     assert gauges.rates.prefill == pytest.approx(100)
     gauges.computed([200], 1.0)
     assert gauges.rates.prefill == pytest.approx(110)
+
+
+def test_what_a_decoding_step_takes_beyond_its_tokens_is_its_overhead() -> None:
+    gauges = Gauges()
+    gauges.computed([1] * 8, 0.1)
+    assert (gauges.rates.overhead_s, gauges.overhead_tokens) == (None, None)  # what a token takes is not known yet
+    gauges.computed([100], 1.0)
+    assert gauges.overhead_tokens == 0
+    gauges.computed([1] * 8, 0.1)
+    assert gauges.rates.overhead_s == pytest.approx(0.02)
+    gauges.computed([1, 16], 0.9)  # neither a prompt nor a plain decode
+    gauges.computed([1], 0.0)
+    assert gauges.overhead_tokens == pytest.approx(2)

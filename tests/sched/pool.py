@@ -37,6 +37,7 @@ class Pool:
     tokens: int = 64
     rows: int = 8
     page_tokens: int = 4
+    overhead_tokens: float | None = None
     step_s: float = 0.01
     now_s: float = 0.0
     contexts: dict[ContextId, Context] = field(default_factory=dict)
@@ -76,7 +77,7 @@ class Pool:
         """Ask for a plan, check it against the budget, carry it out."""
         loads = {name: self.load(one) for name, one in self.contexts.items()}
         decoding = {name for name, one in self.contexts.items() if one.prefill == 0 and not one.is_away}
-        budget = Budget(self.now_s, self.tokens, self.rows, self.free, self.page_tokens)
+        budget = Budget(self.now_s, self.tokens, self.rows, self.free, self.page_tokens, self.overhead_tokens)
         plan = self.planner.plan(loads, budget)
         self.check(plan)
         self.steps.append(Step(plan, set(loads), decoding))

@@ -44,10 +44,13 @@ WORKS = st.lists(
 )
 
 
-def play(policy: Policy, works: list[Work], *, pages: int, tokens: int, rows: int) -> Pool:
+def play(
+    policy: Policy, works: list[Work], *, pages: int, tokens: int, rows: int, overhead: float | None = None
+) -> Pool:
     """Run all works to their end in a pool that holds the largest of them, and some more pages."""
     largest = max(work.pages(4) for work in works)
-    pool = Pool(make_planner(policy, quantum_tokens=QUANTUM), largest + pages, tokens=tokens, rows=rows)
+    planner = make_planner(policy, quantum_tokens=QUANTUM, slowdown=2.0)
+    pool = Pool(planner, largest + pages, tokens=tokens, rows=rows, overhead_tokens=overhead)
     waiting = sorted(enumerate(works), key=lambda item: item[1].at)
     for step in range(10_000):
         while waiting and waiting[0][1].at <= step:
@@ -64,11 +67,11 @@ PAGES, TOKENS, ROWS = st.integers(0, 40), st.integers(1, 40), st.integers(1, 6)
 
 @pytest.mark.parametrize("policy", POLICIES)
 @settings(deadline=None, derandomize=True, max_examples=60)
-@given(works=WORKS, pages=PAGES, tokens=TOKENS, rows=ROWS)
+@given(works=WORKS, pages=PAGES, tokens=TOKENS, rows=ROWS, overhead=st.sampled_from([None, 0.0, 3.0, 30.0]))
 def test_every_plan_keeps_its_budgets_and_everyone_ends(
-    policy: Policy, works: list[Work], pages: int, tokens: int, rows: int
+    policy: Policy, works: list[Work], *, pages: int, tokens: int, rows: int, overhead: float | None
 ) -> None:
-    pool = play(policy, works, pages=pages, tokens=tokens, rows=rows)
+    pool = play(policy, works, pages=pages, tokens=tokens, rows=rows, overhead=overhead)
     assert all(step.plan.grants for step in pool.steps if step.ready), "a step did nothing while somebody was ready"
 
 
