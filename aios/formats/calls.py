@@ -4,7 +4,8 @@
     {"name": "NAME", "arguments": {"key": value, "key": value}}
     </tool_call>
 
-Does not know which tools exist or what they allow, nor which format a model uses (`aios.formats.spelling`).
+is how Hermes spells it; `aios.formats.spelling` has the others. Does not know which tools exist or what they allow, nor
+which format a model uses.
 Invariant: the parser's state is a function of the bytes alone, however they were cut, and it never raises; what it
 cannot read sets `error`, and everything after that is ignored.
 """
@@ -14,6 +15,7 @@ import re
 from collections.abc import Sequence
 from enum import StrEnum
 
+from aios.abi.base import Json
 from aios.abi.chat import ToolCall
 from aios.formats.arguments import ArgumentsReader, Spot
 from aios.formats.spelling import HERMES, CallFormat
@@ -27,9 +29,7 @@ def render_call(call: ToolCall, format: CallFormat = HERMES) -> str:
 
     Raises ValueError for NaN, infinities and lone surrogates, TypeError for what JSON cannot hold.
     """
-    arguments = json.dumps(call.arguments, ensure_ascii=False, allow_nan=False)
-    arguments.encode("utf-8")
-    return f"{format.open}{format.head}{call.name}{format.between}{arguments}{format.tail}"
+    return render_output("", (call,), format)
 
 
 def render_output(text: str, calls: Sequence[ToolCall], format: CallFormat = HERMES) -> str:
@@ -37,7 +37,17 @@ def render_output(text: str, calls: Sequence[ToolCall], format: CallFormat = HER
 
     Gives back the bytes that the model made (text before calls), so a context's KV fits its history.
     """
-    return text + format.separator.join(render_call(call, format) for call in calls)
+    if not calls:
+        return text
+    first, *further = (f"{call.name}{format.between}{_json(call.arguments)}{format.tail}" for call in calls)
+    again = format.again + format.again_head
+    return "".join((text, format.open, format.head, first, *(again + one for one in further), format.close))
+
+
+def _json(arguments: dict[str, Json]) -> str:
+    text = json.dumps(arguments, ensure_ascii=False, allow_nan=False)
+    text.encode("utf-8")
+    return text
 
 
 class Place(StrEnum):
@@ -73,6 +83,7 @@ class CallParser:
         "_arguments",
         "_done",
         "_end",
+        "_head",
         "_held",
         "_name",
         "_openers",
@@ -92,6 +103,7 @@ class CallParser:
         self._text = b""
         self._held = b""
         self._done = 0
+        self._head = format.head.encode()
         self._name = b""
         self._arguments: ArgumentsReader | None = None
         self._openers = format.openers
@@ -105,6 +117,7 @@ class CallParser:
         twin.format, twin._openers, twin._end = self.format, self._openers, self._end
         twin.place, twin.calls, twin.error = self.place, self.calls, self.error
         twin._text, twin._held, twin._done, twin._name = self._text, self._held, self._done, self._name
+        twin._head = self._head
         twin._arguments = self._arguments.fork() if self._arguments is not None else None
         return twin
 
@@ -140,6 +153,15 @@ class CallParser:
     def done(self) -> int:
         """How many bytes of the fixed text of HEAD, BETWEEN or TAIL were read."""
         return self._done
+
+    @property
+    def fixed(self) -> bytes:
+        """The whole fixed text of HEAD, BETWEEN or TAIL; empty elsewhere."""
+        if self.place is Place.HEAD:
+            return self._head
+        if self.place is Place.BETWEEN:
+            return self.format.between.encode()
+        return self.format.tail.encode() if self.place is Place.TAIL else b""
 
     @property
     def arguments(self) -> dict[str, object]:
@@ -198,14 +220,14 @@ class CallParser:
         stop = len(data) if found < 0 else found
         self._text += data[at:stop]
         if found >= 0:
-            self.place, self._openers = Place.TAG, self.format.openers
+            self.place, self._openers, self._head = Place.TAG, self.format.openers, self.format.head.encode()
         return stop
 
     def _tag(self, data: bytes, at: int) -> int:
         held = self._held + data[at : at + 1]
         if held in self._openers:
             self._held, self._name, self._arguments, self._end = b"", b"", None, self._openers[held]
-            self._done, self.place = 0, Place.HEAD
+            self._done, self.place = 0, Place.HEAD if self._head else Place.NAME
         elif held == self._end:
             self._held, self._end, self.place = b"", b"", Place.TEXT
         elif self._end.startswith(held) or any(opener.startswith(held) for opener in self._openers):
@@ -221,7 +243,7 @@ class CallParser:
         self._held, self.place = b"", Place.TEXT
 
     def _fixed(self, data: bytes, at: int) -> int:
-        fixed = self._fixed_text()
+        fixed = self.fixed
         count = min(len(fixed) - self._done, len(data) - at)
         if data[at : at + count] != fixed[self._done : self._done + count]:
             self._fail(f"expected {fixed.decode()!r}")
@@ -230,11 +252,6 @@ class CallParser:
         if self._done == len(fixed):
             self._end_fixed()
         return at + count
-
-    def _fixed_text(self) -> bytes:
-        if self.place is Place.HEAD:
-            return self.format.head.encode()
-        return (self.format.between if self.place is Place.BETWEEN else self.format.tail).encode()
 
     def _end_fixed(self) -> None:
         self._done = 0
@@ -249,15 +266,16 @@ class CallParser:
         call = ToolCall(id=f"call_{len(self.calls)}", name=self._name.decode(), arguments=dict(self.arguments))
         self.calls += (call,)
         self.place, self._arguments, self._name = Place.AFTER, None, b""
-        opener = self.format.open.encode()
-        self._openers = {self.format.separator.encode() + opener: self._end, opener: self._end}
+        self._openers, self._head = {self.format.again.encode(): self._end}, self.format.again_head.encode()
+        if not self.format.item_head:
+            self._openers[self.format.open.encode()] = self._end
 
     def _read_name(self, data: bytes, at: int) -> int:
         run = _NAME_BYTES.match(data, at)
         if run is not None:
             self._name += run.group()
             return run.end()
-        if data[at] != ord('"') or not _NAME.fullmatch(self._name):
+        if data[at] != ord(self.format.between[0]) or not _NAME.fullmatch(self._name):
             self._fail("not a tool name")
             return at
         self._done, self.place = 1, Place.BETWEEN
@@ -271,6 +289,8 @@ class CallParser:
             self._fail(reader.error)
         else:
             self.place = _place(reader)
+            if self.place is Place.TAIL and not self.format.tail:
+                self._end_call()
         return used
 
     def _fail(self, what: str) -> None:

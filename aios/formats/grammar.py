@@ -41,12 +41,13 @@ def generation_grammar(
         return _lines("start: output", f"output: {_json(output_schema, 'output schema')}")
     if tool_choice == "none" or (tool_choice == "auto" and not tools):
         return None
-    more = f"({_quote(format.separator + format.open)} body){{0,{MAX_CALLS - 1}}}"
+    again = "again" if format.item_head else "body"
+    more = f"({_quote(format.again)} {again}){{0,{MAX_CALLS - 1}}}{_optional(format.close)}"
     if tool_choice == "auto":
         return _lines(*_text_or_calls(format, more), *_bodies(tools, format))
     calls = f"start: {_quote(format.open)} body"
     bodies = _bodies(_offered(tools, tool_choice), format)
-    return _lines(f"{calls} {more}" if tool_choice == "required" else calls, *bodies)
+    return _lines(f"{calls} {more}" if tool_choice == "required" else calls + _optional(format.close), *bodies)
 
 
 def _text_or_calls(format: CallFormat, more: str) -> tuple[str, ...]:
@@ -88,11 +89,15 @@ def _offered(tools: Sequence[ToolSpec], tool_choice: ToolChoice) -> list[ToolSpe
 
 def _bodies(tools: Sequence[ToolSpec], format: CallFormat) -> list[str]:
     """One alternative a tool: its name as a constant, then its own arguments."""
-    names = [f"tool_{number}" for number in range(len(tools))]
-    lines = [f"body: ({' | '.join(names)}) {_quote(format.tail)}"]
-    for name, tool in zip(names, tools, strict=True):
-        lines.append(f"{name}: {_quote(format.head + tool.name + format.between)} {name}_arguments")
-        lines.append(f"{name}_arguments: {_json(_arguments(tool), f'tool {tool.name!r}')}")
+    lines = [
+        f"tool_{number}_arguments: {_json(_arguments(tool), f'tool {tool.name!r}')}"
+        for number, tool in enumerate(tools)
+    ]
+    heads = {"body": format.head} | ({"again": format.item_head} if format.item_head else {})
+    for body, head in heads.items():
+        named = (_quote(head + tool.name + format.between) for tool in tools)
+        alternatives = " | ".join(f"{name} tool_{number}_arguments" for number, name in enumerate(named))
+        lines.append(f"{body}: ({alternatives}){_optional(format.tail)}")
     return lines
 
 
@@ -110,6 +115,11 @@ def _is_open(tool: ToolSpec) -> bool:
 
 def _json(schema: dict[str, Any], owner: str) -> str:
     return "%json " + json.dumps({**clean(schema, owner), "x-guidance": _SPELLING})
+
+
+def _optional(text: str) -> str:
+    """Return what follows a rule's other parts for a fixed text that may be empty."""
+    return f" {_quote(text)}" if text else ""
 
 
 def _quote(text: str) -> str:

@@ -2,15 +2,18 @@
 
 All of them write JSON and differ in what stands around it. Owns the fixed texts; does not read or write calls.
 Sources: Hermes function calling (Nous Research), which Qwen 2.5 and 3 follow; Llama 3.1 and 3.2 prompt formats (Meta),
-JSON form; Gemma 3 function calling guide (Google), JSON form.
+JSON form; Gemma 3 function calling guide (Google), JSON form; Mistral's tokenizers v3, v3 with tekken, and v13.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
 class CallFormat:
-    """The fixed texts of one family, in the order in which they stand: open, head, NAME, between, ARGUMENTS, tail."""
+    """The fixed texts of one family, in the order in which they stand: open, head, NAME, between, ARGUMENTS, tail.
+
+    Further calls follow behind `separator` each; head and tail may be empty.
+    """
 
     name: str
     open: str
@@ -20,6 +23,10 @@ class CallFormat:
     tail: str
     separator: str
     """Between two calls."""
+    item_head: str = ""
+    """Where all calls stand in one list, which `open` begins: what stands before the name of a further one."""
+    close: str = ""
+    """Behind the last call; the end of such a list."""
     starts_output: bool = False
     """Whether calls stand at the beginning of an output alone; what looks like one in the middle of a text is text."""
     wrappings: tuple[tuple[str, str], ...] = ()
@@ -28,8 +35,19 @@ class CallFormat:
     """What opens the first call → what then closes the last one (may be empty)."""
 
     def __post_init__(self) -> None:
-        openers = {(before + self.open).encode(): after.encode() for before, after in (("", ""), *self.wrappings)}
+        wrappings = (("", ""), *self.wrappings)
+        openers = {(before + self.open).encode(): (self.close + after).encode() for before, after in wrappings}
         object.__setattr__(self, "openers", openers)
+
+    @property
+    def again(self) -> str:
+        """What opens a further call."""
+        return self.separator if self.item_head else self.separator + self.open
+
+    @property
+    def again_head(self) -> str:
+        """What stands between that and the name."""
+        return self.item_head or self.head
 
 
 HERMES = CallFormat(
@@ -64,7 +82,27 @@ GEMMA = CallFormat(
     wrappings=(("```json\n", "\n```"), ("```tool_code\n", "\n```")),
 )
 
-FORMATS = {one.name: one for one in (HERMES, LLAMA3, GEMMA)}
+MISTRAL = CallFormat(name="mistral", open="[TOOL_CALLS]", head="", between="[ARGS]", tail="", separator="")
+"""Two tokens of their own stand before name and arguments."""
+
+MISTRAL_V3 = CallFormat(
+    name="mistral_v3",
+    open="[TOOL_CALLS]",
+    head=' [{"name": "',
+    between='", "arguments": ',
+    tail="}",
+    separator=", ",
+    item_head='{"name": "',
+    close="]",
+)
+"""Ids, which the template gives to calls in a history, are not written by the model."""
+
+MISTRAL_TEKKEN = replace(MISTRAL_V3, name="mistral_tekken", head='[{"name": "')
+
+FORMATS = {one.name: one for one in (HERMES, LLAMA3, GEMMA, MISTRAL, MISTRAL_V3, MISTRAL_TEKKEN)}
+
+TOKENS = frozenset({"<tool_call>", "</tool_call>", "[TOOL_CALLS]", "[ARGS]"})
+"""Spellings of calls that are single tokens in vocabularies; some files call them control tokens, which nobody sees."""
 
 
 def format_of(template: str, choice: str = "auto") -> CallFormat:
@@ -78,6 +116,14 @@ def format_of(template: str, choice: str = "auto") -> CallFormat:
         return FORMATS[choice]
     if "<tool_call>" in template:
         return HERMES
+    if "[TOOL_CALLS]" in template:
+        return _mistral(template)
     if "<|python_tag|>" in template or "<|start_header_id|>" in template:
         return LLAMA3
     return GEMMA if "<start_of_turn>" in template else HERMES
+
+
+def _mistral(template: str) -> CallFormat:
+    if "[ARGS]" in template:
+        return MISTRAL
+    return MISTRAL_TEKKEN if "[TOOL_CALLS][" in template else MISTRAL_V3

@@ -63,16 +63,16 @@ class CallMasks:
     def __init__(self, token_bytes: Sequence[bytes], special_ids: Iterable[int], format: CallFormat = HERMES) -> None:
         vocabulary = Vocabulary(token_bytes, special_ids)
         self.vocabulary, self.format = vocabulary, format
-        self.head, self.between = format.head.encode(), format.between.encode()
+        self.between = format.between.encode()
         self.shapes = Shapes(vocabulary, format)
         self.shapes.prepare()
-        tag = format.open.encode()
-        self.crossing = vocabulary.having(tag + self.head[:1])
+        tags = {format.open.encode(): format.head.encode(), format.again.encode(): format.again_head.encode()}
+        self.crossing = vocabulary.having(*(tag + head[:1] for tag, head in tags.items()))
         """Tokens that open a call and go on inside it."""
-        self.opening = vocabulary.having(tag)
-        self.tag_ending = vocabulary.having(tag[-1:])
+        self.opening = vocabulary.having(*tags)
+        self.tag_ending = vocabulary.having(*(tag[-1:] for tag in tags))
         """Tokens that may end an opening tag that was begun before."""
-        self.tag_crossing = vocabulary.having(tag[-1:] + self.head[:1])
+        self.tag_crossing = vocabulary.having(*(tag[-1:] + head[:1] for tag, head in tags.items()))
         self.has_crossing, self.has_opening = bool(self.crossing.any()), bool(self.opening.any())
 
     def outside(self, place: Place, *, is_enabled: bool) -> Bits | None:
@@ -221,7 +221,7 @@ class TokenMask:
 
     def _named(self) -> Bits:
         parser, between = self._parser, self._masks.between
-        head = self._masks.head[parser.done :] if parser.place is Place.HEAD else b""
+        head = parser.fixed[parser.done :]
         names = [tool.encode() for tool in sorted(self._rulebook.enabled) if tool.encode().startswith(parser.name)]
         return self._leading(sorted(head + name[len(parser.name) :] + between for name in names))
 

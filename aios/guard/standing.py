@@ -179,7 +179,7 @@ def place_of(parser: CallParser) -> Any:
     """A key for what the test depends on."""
     reader = parser.reader
     if reader is None:
-        return parser.place, parser.done, parser.name, parser.held
+        return parser.place, parser.done, parser.name, parser.held, parser.fixed
     args = tuple((name, hashed(value)) for name, value in reader.arguments.items())
     spot = (reader.spot, reader.depth, lead_of(parser))
     return parser.place, parser.done, parser.name, spot, reader.key, reader.value, args

@@ -13,7 +13,7 @@ from aios.engine.grammar import Grammar, Grammars
 from aios.formats.calls import CallParser, Place, parse, render_call, render_output
 from aios.formats.grammar import generation_grammar
 from aios.formats.prompts import to_plain_messages
-from aios.formats.spelling import FORMATS, GEMMA, HERMES, LLAMA3, CallFormat, format_of
+from aios.formats.spelling import FORMATS, GEMMA, HERMES, LLAMA3, MISTRAL_V3, CallFormat, format_of
 from tests.engine.tiny import ByteLexicon
 from tests.formats.test_calls import CALLS, JSON, NAMES, PIECES, fed, state
 
@@ -112,6 +112,21 @@ def test_the_start_of_an_output_is_a_place_of_its_own() -> None:
     assert fed(b"").place is Place.TEXT
 
 
+def test_a_list_of_calls_ends_once_and_what_follows_is_text() -> None:
+    raw = render_output("Paying. ", [PAY, PAY], MISTRAL_V3)
+    assert raw.startswith("Paying. [TOOL_CALLS] [{") and raw.endswith("}}]")
+    parser = parse(raw + "], Done.", MISTRAL_V3)
+    assert (len(parser.calls), parser.text, parser.error) == (2, "Paying. ], Done.", None)
+    unclosed = parse(raw[:-1], MISTRAL_V3)
+    assert (len(unclosed.calls), unclosed.error) == (2, None), "both calls are complete"
+
+
+def test_a_further_call_of_a_list_needs_what_stands_before_its_name() -> None:
+    error = parse(render_call(PAY, MISTRAL_V3)[:-1] + ", [", MISTRAL_V3).error
+    assert error is not None
+    assert error.startswith("tool call 1: expected")
+
+
 # --- grammars ----------------------------------------------------------------------------------------------------
 
 
@@ -183,6 +198,9 @@ def test_a_prompt_shows_the_format_and_a_longer_history_begins_with_the_shorter(
         ("<|start_header_id|>{{ message.role }}<|end_header_id|>", "llama3"),
         ("<start_of_turn>model", "gemma"),
         ("[INST] {{ message.content }} [/INST]", "hermes"),
+        ("[TOOL_CALLS]{{ call.name }}[ARGS]{{ call.arguments }}", "mistral"),
+        ("[TOOL_CALLS] [{{ call | tojson }}]", "mistral_v3"),
+        ("[TOOL_CALLS][{{ call | tojson }}]", "mistral_tekken"),
     ],
 )
 def test_the_template_tells_the_family(template: str, name: str) -> None:
@@ -191,6 +209,6 @@ def test_the_template_tells_the_family(template: str, name: str) -> None:
 
 
 def test_an_unknown_format_is_refused_with_the_known() -> None:
-    with pytest.raises(ValueError, match="one of auto, hermes, llama3, gemma"):
+    with pytest.raises(ValueError, match="one of auto, hermes, llama3, gemma, mistral, mistral_v3, mistral_tekken"):
         format_of("", "xml")
     assert FORMATS[HERMES.name] is HERMES
