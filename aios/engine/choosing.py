@@ -91,12 +91,10 @@ class HostChooser:
         if token is None or found is None:
             return Choice(token, masked)
         return Choice(
-            token, masked, TokenLogprob(token=token, text=self.text(token), logprob=found.of(token), top=found.top)
+            token,
+            masked,
+            TokenLogprob(token=token, text=text_of(self._lexicon, token), logprob=found.of(token), top=found.top),
         )
-
-    def text(self, token: int) -> str:
-        """Return a token as people read it."""
-        return self._lexicon.token_bytes[token].decode("utf-8", "replace")
 
     def _restrict(self, turn: Turn, favourite: int) -> Restriction | MaskFault | None:
         assert not isinstance(turn.grammar, PendingGrammar)
@@ -111,13 +109,24 @@ class HostChooser:
         if not isinstance(row.restriction, Restriction) or row.restriction.blamed is None or row.turn.mask is None:
             return None
         self.num_masked += 1
-        return Masked(
-            token=row.favourite,
-            token_text=self.text(row.favourite),
-            rule=row.restriction.blamed,
-            taken_text="" if token is None else self.text(token),
-            version=row.turn.mask.version,
-        )
+        return report(self._lexicon, row.turn, row.favourite, row.restriction.blamed, token)
+
+
+def report(lexicon: Lexicon, turn: Turn, favourite: int, rule: str, taken: int | None) -> Masked:
+    """Tell that `rule` alone kept a turn from its favourite."""
+    assert turn.mask is not None
+    return Masked(
+        token=favourite,
+        token_text=text_of(lexicon, favourite),
+        rule=rule,
+        taken_text="" if taken is None else text_of(lexicon, taken),
+        version=turn.mask.version,
+    )
+
+
+def text_of(lexicon: Lexicon, token: int) -> str:
+    """Return a token as people read it."""
+    return lexicon.token_bytes[token].decode("utf-8", "replace")
 
 
 class _HostRows(NamedTuple):

@@ -65,8 +65,8 @@ class Turn:
 
     @property
     def is_ready(self) -> bool:
-        """Whether a token can be chosen: its grammar is compiled."""
-        return not isinstance(self.grammar, PendingGrammar) or self.grammar.is_ready
+        """Whether a token can be chosen: its grammar is compiled, and was taken over at the beginning of a step."""
+        return not isinstance(self.grammar, PendingGrammar)
 
     def finish(self, context_tokens: int, eos_ids: frozenset[int]) -> Finish | None:
         """Why it ends after its last token, if it does."""

@@ -3,10 +3,11 @@
 Owns the order of these and the guarantee that something always runs: if a plan moves nothing, the engine makes room
 for the call that has waited longest, and in the worst case computes it anew from its tokens.
 Knows neither sockets nor processes; whoever drives it calls `do` for orders, `step` for work and sends the messages.
-Invariant: between two calls every context is at a token boundary, so any switch there is exact.
+Invariant: between two calls every context is at a token boundary, so any switch there is exact. On a device a step may
+be in flight then (`aios.engine.overlap`); it writes behind that boundary alone, and lands before an order is done.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import torch
@@ -17,11 +18,13 @@ from aios.abi.guard import MaskFactory
 from aios.abi.sched import Budget, Plan, Planner, Retention
 from aios.engine.batch import Model
 from aios.engine.batching import Grant, assemble
-from aios.engine.choosing import HostChooser
+from aios.engine.choosing import Chooser, HostChooser
 from aios.engine.context import Context, Turn
 from aios.engine.decoding import Decoding
 from aios.engine.desk import Desk, Limits, Prompter
+from aios.engine.device_choosing import DeviceChooser
 from aios.engine.grammar import Grammar, GrammarError, Grammars, Lexicon, PendingGrammar
+from aios.engine.overlap import AheadModel, Flight, Overlap
 from aios.engine.pages import Tier
 from aios.engine.prefix import PrefixTrees
 from aios.engine.sharing import Sharing
@@ -49,7 +52,8 @@ class Engine:
     """Many contexts on one model.
 
     `is_exact`: the model's numbers for a context do not depend on the batch. `prefixes`: where the contexts of a tenant
-    find each other's pages; None: nowhere.
+    find each other's pages; None: nowhere. `ahead`: the same model where it computes beside the host; its logits then
+    stay on the device, and steps are left in flight.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class Engine:
         call_format: CallFormat = HERMES,
         shortcuts: Shortcuts = Shortcuts(),  # noqa: B008 - immutable
         prefixes: PrefixTrees | None = None,
+        ahead: AheadModel | None = None,
         on_ready: Callable[[], None] = lambda: None,
     ) -> None:
         self.memory = memory
@@ -76,7 +81,12 @@ class Engine:
         self._workspace = Workspace(memory, planner, clock, retention, may_drop=may_drop)
         self.grammars = Grammars(lexicon, on_ready=on_ready)
         self._shortcuts, self._is_exact = shortcuts, is_exact
-        self._chooser = HostChooser(lexicon)
+        self._flight: Flight | None = None
+        self._overlap: Overlap | None = None
+        self._chooser: Chooser = HostChooser(lexicon)
+        if ahead is not None:
+            self._chooser = chooser = DeviceChooser(lexicon, memory.pool.device, vocab=limits.vocab)
+            self._overlap = Overlap(ahead, chooser, memory)
         self._decoding = Decoding(lexicon, self._chooser, jump_forward=shortcuts.jump_forward, clock=clock)
         self._meter = _Meter(since_s=clock())
         self._sharing = Sharing(prefixes)
@@ -103,12 +113,14 @@ class Engine:
         return self._desk.is_closed
 
     def close(self) -> None:
-        """End the grammar worker and the copies."""
+        """End the grammar worker and the copies; what is in flight is not read."""
+        self._flight = None
         self.grammars.close()
         self.memory.close()
 
     def do(self, order: AnyOrder) -> None:
-        """Do an order from the kernel."""
+        """Do an order from the kernel, at a token boundary that nothing is beyond."""
+        self.land()
         self._desk.do(order)
 
     def take_messages(self) -> list[AnyMessage]:
@@ -116,22 +128,44 @@ class Engine:
         return self._workspace.take_messages()
 
     @torch.inference_mode()
+    def land(self) -> None:
+        """Wait for the step in flight, if there is one, and take in what it chose."""
+        flight, self._flight = self._flight, None
+        if flight is not None:
+            self._land(flight)
+
+    @torch.inference_mode()
     def step(self) -> bool:
-        """Do one forward step if there is work that can be done now; whether there was."""
+        """Do one forward step, or on a device begin one and take in another, if there is work; whether there was."""
         self._workspace.settle()
         self._settle_grammars()
         began = self._clock()
+        if self._flight is not None and not self._flight.is_decode:
+            self.land()
         plan = self._plan()
+        if self._flight is not None:
+            plan = self._follow(self._flight, plan)
+        is_working = self._flight is not None or self._launch(plan, began)
+        if self._overlap is None:
+            self.land()
+        self._measure(began, is_working=is_working)
+        return is_working
+
+    def _follow(self, flight: Flight, plan: Plan) -> Plan:
+        """Let the step in flight land and the one after it begin, before or after; return what is left to do then."""
+        assert self._overlap is not None
+        following = None if self._drafts else self._overlap.follow(flight, plan)
+        self._land(flight)
+        self._flight = None if following is None else self._overlap.without_ended(following, self._clock())
+        return plan if self._flight is not None or flight.fits(plan) else self._plan()
+
+    def _launch(self, plan: Plan, began: float) -> bool:
+        """Give a step away, if anything can be computed; whether it could."""
         self._move(plan)
         grants = self._reserve(plan) or self._await_copies(plan) or self._unblock()
         if grants:
             self._add_drafts(grants)
-            logits = self._forward(grants)
-            self._decode(grants, logits)
-            self._meter.steps += 1
-            self.memory.gauges.computed([grant.size for grant in grants], self._clock() - began)
-        self._report()
-        self._measure(began, is_working=bool(grants))
+            self._flight = Flight(grants, self._chooser.look(grants, self._forward(grants)), began)
         return bool(grants)
 
     def wait_for_grammar(self) -> bool:
@@ -186,15 +220,19 @@ class Engine:
 
     def _plan(self) -> Plan:
         plan = self._workspace.planner.repeat(self._budget())
-        if plan is not None and plan.grants and all(map(self._decodes_in_place, plan.grants)):
+        in_flight: Set[ContextId] = frozenset() if self._flight is None else self._flight.names
+        if plan is not None and plan.grants and all(self._decodes_in_place(name, in_flight) for name in plan.grants):
             return plan
         scheduled = [context for context, _ in self._workspace.scheduled()]
         if not scheduled:
             return Plan()
         for context in scheduled:
-            self._sharing.bind(context)
+            if context.id not in in_flight:
+                self._sharing.bind(context)
         self._workspace.reclaim(min(self.memory.device.num_frames, sum(map(self._frames_wanted, scheduled))))
         loads = {context.id: self._workspace.load(context) for context in scheduled}
+        if self._flight is not None:
+            self._flight.foresee(loads)
         return self._workspace.planner.plan(loads, self._budget())
 
     def _budget(self) -> Budget:
@@ -207,9 +245,9 @@ class Engine:
             overhead_tokens=self.memory.gauges.overhead_tokens,
         )
 
-    def _decodes_in_place(self, name: ContextId) -> bool:
-        context = self._workspace.contexts[name]
-        return context.outstanding == 1 and context.table.resident and context.table.room >= 1
+    def _decodes_in_place(self, name: ContextId, in_flight: Set[ContextId]) -> bool:
+        context, wanted = self._workspace.contexts[name], 1 + (name in in_flight)
+        return context.outstanding == 1 and context.table.resident and context.table.room >= wanted
 
     def _frames_wanted(self, context: Context) -> int:
         table = context.table
@@ -301,9 +339,13 @@ class Engine:
 
     # --- drafts --------------------------------------------------------------------------------------------
 
+    @property
+    def _drafts(self) -> bool:
+        return self._shortcuts.speculation != "off"
+
     def _add_drafts(self, grants: Sequence[Grant]) -> None:
         """Fill the step up with guesses, as far as they cost little: nobody loses a token or a page to them."""
-        if self._shortcuts.speculation == "off":
+        if not self._drafts:
             return
         room = min(self._shortcuts.most_tokens, self._limits.step_tokens) - sum(grant.count for grant in grants)
         for grant in grants:
@@ -332,9 +374,10 @@ class Engine:
                 turn.started_s = now
         return self._model.forward(assemble(grants, self.memory), self.memory.pool)
 
-    def _decode(self, grants: Sequence[Grant], logits: Tensor) -> None:
-        """Choose tokens; keep the KV of what was outstanding and of the drafts that were right, give back the rest."""
-        self._decoding.decode(grants, self._chooser.look(grants, logits))
+    def _land(self, flight: Flight) -> None:
+        """Take tokens; keep the KV of what was outstanding and of the drafts that were right, give back the rest."""
+        grants = flight.grants
+        self._decoding.decode(grants, flight.rows)
         for grant in grants:
             table, count = grant.context.table, grant.count + grant.accepted
             self.memory.commit(table, count)
@@ -342,6 +385,9 @@ class Engine:
                 self.memory.truncate(table, table.tokens)
             self._sharing.note(grant.context)
             self._workspace.planner.served(grant.context.id, count, grant.gained)
+        self._meter.steps += 1
+        self.memory.gauges.computed([grant.size for grant in grants], self._clock() - flight.began_s)
+        self._report()
 
     # --- report --------------------------------------------------------------------------------------------
 

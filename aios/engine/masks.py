@@ -87,23 +87,47 @@ def _unpacked(bits: Bits, vocab: int) -> NDArray[np.uint8]:
     return np.unpackbits(bits.view(np.uint8), count=vocab, bitorder="little")
 
 
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """What grammar and guard leave of the vocabulary; neither is to be changed."""
+
+    bits: Bits
+    before: Bits | None = None
+    """What the grammar alone would leave, where the guard took something away."""
+
+
+def allowed(grammar: Grammar | None, mask: CallMask | None, *, vocab: int) -> Allowed | None:
+    """Compose grammar and guard; None if nothing is restricted. Raises MaskFault."""
+    if mask is None:
+        return Allowed(grammar.peek()) if grammar else None
+    before = grammar.peek() if grammar else all_tokens(vocab)
+    bits = before.copy()
+    try:
+        changed = mask.restrict(bits)
+    except Exception as error:  # any fault must end in refusal, never in an unmasked token
+        raise _fault(error) from error
+    if not changed and grammar is None:
+        return None
+    return Allowed(bits, before if changed else None)
+
+
+def blamed(found: Allowed, mask: CallMask | None, favourite: int) -> str | None:
+    """Return the rule that alone forbids `favourite`; None if there is none. Raises MaskFault."""
+    if mask is None or found.before is None or not allows(found.before, favourite) or allows(found.bits, favourite):
+        return None
+    try:
+        return mask.blame(favourite) or "!unknown"
+    except Exception as error:  # as above
+        raise _fault(error) from error
+
+
 def restrict(grammar: Grammar | None, mask: CallMask | None, *, vocab: int, favourite: int) -> Restriction | None:
     """Compose grammar and guard for a row whose unmasked choice is `favourite`; None if nothing is restricted.
 
     Raises MaskFault.
     """
-    if mask is None:
-        return Restriction(grammar.peek()) if grammar else None
-    bits = grammar.bits() if grammar else all_tokens(vocab)
-    was_allowed = allows(bits, favourite)
-    try:
-        changed = mask.restrict(bits)
-        if not changed and grammar is None:
-            return None
-        is_masked = changed and was_allowed and not allows(bits, favourite)
-        return Restriction(bits, _blame(mask, favourite) if is_masked else None)
-    except Exception as error:  # any fault must end in refusal, never in an unmasked token
-        raise _fault(error) from error
+    found = allowed(grammar, mask, vocab=vocab)
+    return None if found is None else Restriction(found.bits, blamed(found, mask, favourite))
 
 
 def permits(mask: CallMask, token: int, *, vocab: int) -> bool:
@@ -121,10 +145,6 @@ def accept(mask: CallMask, token: int) -> None:
         mask.accept(token)
     except Exception as error:  # as above
         raise _fault(error) from error
-
-
-def _blame(mask: CallMask, token: int) -> str:
-    return mask.blame(token) or "!unknown"
 
 
 def _fault(error: Exception) -> MaskFault:

@@ -36,6 +36,26 @@ def mask_sample(logits: Tensor, bits: Tensor, temperatures: Tensor, uniforms: Te
     return Chosen(tokens.masked_fill(nothing, -1).int(), favourites.int())
 
 
+def ranked_sample(
+    logits: Tensor, bits: Tensor, temperatures: Tensor, uniforms: Tensor, *, top_k: Tensor, top_p: Tensor
+) -> Tensor:
+    """Draw as `mask_sample` does, but with the tokens in order of preference and only from the first of them.
+
+    Of the allowed tokens the best `top_k`, int64 [S] (0: all), and of these the fewest whose probability reaches
+    `top_p`, float64 [S]. Temperatures are positive. Returns int32 [S]; what a row without any allowed token gets means
+    nothing.
+    """
+    scores = logits.masked_fill(~unpacked(bits, logits.shape[1]), -torch.inf)
+    scores, ids = scores.sort(dim=-1, descending=True, stable=True)
+    ranks = torch.arange(scores.shape[1], device=scores.device)
+    scores = scores.masked_fill((top_k > 0)[:, None] & (ranks >= top_k[:, None]), -torch.inf)
+    weights = torch.softmax(scores.double() / temperatures[:, None], dim=-1)
+    before = weights.cumsum(dim=-1) - weights
+    scores = scores.masked_fill((top_p < 1)[:, None] & (before >= top_p[:, None]), -torch.inf)
+    ranked = mask_sample(scores, torch.full_like(bits, -1), temperatures, uniforms).tokens
+    return ids.gather(1, ranked.long().clamp(min=0)[:, None])[:, 0].int()
+
+
 def unpacked(bits: Tensor, vocab: int) -> Tensor:
     """Return the mask as bool [S, vocab]."""
     places = torch.arange(32, dtype=torch.int32, device=bits.device)

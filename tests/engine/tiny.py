@@ -6,6 +6,7 @@ the engine owes the same tokens under any schedule.
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -103,6 +104,28 @@ class TinyModel:
         return _norm(x)
 
 
+class Ahead:
+    """A model that can be given a step whose tokens the host does not know: a device without delay."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self.num_steps = self.num_ahead = 0
+
+    @property
+    def config(self) -> ModelConfig:
+        """Shape of the model."""
+        return self._model.config
+
+    def forward(self, batch: Batch, pool: Tensor, *, chosen: Tensor | None = None) -> Tensor:
+        """Compute a step, with the tokens `chosen` in place of the batch's."""
+        self.num_steps += 1
+        if chosen is None:
+            return self._model.forward(batch, pool)
+        self.num_ahead += 1
+        assert not batch.tokens.any(), "the host cannot know them"
+        return self._model.forward(replace(batch, tokens=chosen.long()), pool)
+
+
 def _flat(pool: Tensor, pages: Tensor, layer: int, kind: int) -> Tensor:
     """K (0) or V (1) of the only head, [tokens, dim], in the order of the page table."""
     return pool[pages, layer, kind, 0].flatten(0, 1).double()
@@ -173,15 +196,17 @@ def tiny_engine(
     shares: bool = False,
     digest: Digest | None = None,
     tenant_pages: int = 0,
+    overlaps: bool = False,
 ) -> Engine:
-    """Return an engine with a tiny model; pages have 4 tokens."""
+    """Return an engine with a tiny model; pages have 4 tokens. With `overlaps` it chooses and steps as on a device."""
     model = model or TinyModel()
+    ahead = Ahead(model) if overlaps else None
     shape = (pages, model.config.layers, 2, model.config.kv_heads, PAGE_TOKENS, model.config.head_dim)
     pool = torch.zeros(shape, dtype=dtype)
     tier = DiskTier(disk, fingerprint={"model": "tiny"}, page_bytes=pool[0].nbytes) if disk else None
     memory = Memory(pool, host_pages=host_pages, disk=tier, copier=copier, tenant_pages=tenant_pages)
     return Engine(
-        model,
+        ahead or model,
         ByteLexicon(),
         memory,
         planner or make_planner(policy, quantum_tokens=quantum),
@@ -195,6 +220,7 @@ def tiny_engine(
         may_drop=may_drop,
         call_format=call_format,
         prefixes=PrefixTrees(memory, digest) if shares else None,
+        ahead=ahead,
     )
 
 
