@@ -38,8 +38,6 @@ class Checker(FormulaChecker):
     def check(self, file: RuleFile) -> None:
         """Check every declaration. Raises RuleError."""
         for decl in file.decls:
-            if isinstance(decl, Viability) and decl.level != "V0":
-                self._later(decl.at, f"viability {decl.level}")
             if isinstance(decl, Scenario):
                 self._later(decl.at, "scenario")
         for relation in self.symbols.relations.values():
@@ -48,6 +46,23 @@ class Checker(FormulaChecker):
             self._register(register)
         for rule in self.symbols.rules.values():
             self._rule(rule)
+
+    def viability(self, file: RuleFile, option: str | None) -> str:
+        """Return the level in force: the option, else the file's, else V1. Raises RuleError for one not done yet."""
+        declared = [decl for decl in file.decls if isinstance(decl, Viability)]
+        for decl in declared[1:]:
+            self.fail(decl.at, "viability is declared already", "name")
+        level = option or (declared[0].level if declared else "V1")
+        dutiful = [rule.body.at for rule in self.symbols.rules.values() if isinstance(rule.body, After | Finish)]
+        if (
+            level != "V0" and dutiful
+        ):  # without duties every state is viable: what is outstanding is answered, then finish
+            said = f"viability {level}" + ("" if declared or option else ", the default,")
+            at = declared[0].at if declared and not option else dutiful[0]
+            self.fail(
+                at, f"{said} over duties and 'finish requires' is not supported yet; say 'viability V0'", "unsupported"
+            )
+        return level
 
     # --- declarations ----------------------------------------------------------------------------------------------
 
@@ -122,9 +137,9 @@ class Checker(FormulaChecker):
         self._shared = rule.shared
         body = rule.body
         if isinstance(body, After):
-            self._later(body.at, "'after … do'")
+            return self._after(body)
         if isinstance(body, Finish):
-            self._later(body.at, "'finish requires'")
+            return self.phi(body.phi, {})
         scope = self._bind(body.call, {})
         self._confirmable = True
         if isinstance(body, Limit):
@@ -133,6 +148,27 @@ class Checker(FormulaChecker):
             assert body.phi is not None
             self.phi(body.phi, scope)
         self._confirmable = False
+        return None
+
+    def _after(self, body: After) -> None:
+        scope = self._event_scope(body.event, {})
+        if body.guard is not None:
+            self._within_event(body.guard, scope)
+        bound = self._bind(body.event.call, {})
+        for call in (body.duty, body.otherwise):
+            if call is not None:
+                self._known_call(call, bound)
+        if body.window is not None and body.window.calls and body.window.amount == 0:
+            self.fail(body.duty.at, "the window is empty")
+        if body.unless is not None:
+            self.phi(body.unless, bound)
+
+    def _known_call(self, call: Call, scope: Scope) -> None:
+        """Check a call that binds nothing."""
+        params = self.symbols.args(call.name, call.at)
+        self._distinct((arg.name for arg in call.args), call.at)
+        for arg in call.args:
+            self._argument(arg, self._param(call, arg, params), scope)
 
     def _limit(self, body: Limit, scope: Scope) -> None:
         if body.aggregate == "count":

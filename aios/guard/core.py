@@ -4,12 +4,12 @@ Found by replaying fewer and fewer of the last events under that rule. Locally m
 no longer denies. Empty where the reason is an absence, or lies further back than the events that are kept.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from aios.guard.facts import Happening
-from aios.guard.monitor import Monitor, rule_value
-from aios.guard.program import CompiledRule, Program
+from aios.guard.monitor import Monitor
+from aios.guard.program import Program
 
 MOST_EVENTS = 48
 """Events looked at: bounds the time of a refusal, not the rules' memory."""
@@ -24,24 +24,23 @@ class Entry(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """What is to be explained: this rule denied this call of this process."""
+    """What is to be explained: after the trace, `denies` says no. `pid`: only its events count; None: all do."""
 
     program: Program
-    rule: CompiledRule
-    pid: int
-    call: Happening
+    pid: int | None
+    denies: Callable[[Monitor], bool]
 
     def holds(self, entries: Sequence[Entry]) -> bool:
-        """Whether the rule denies the call after these events alone."""
+        """Whether it says no after these events alone."""
         monitor = Monitor(self.program)
         for entry in entries:
             monitor.record(entry.pid, entry.event, entry.cause)
-        return rule_value(self.rule, monitor.frame(self.pid, self.call), self.call) != "free"
+        return self.denies(monitor)
 
 
 def find_core(refusal: Refusal, log: Sequence[Entry]) -> tuple[int, ...]:
     """Return the numbers of a locally minimal set of events after which the refusal holds."""
-    kept = [entry for entry in log if refusal.rule.rule.shared or entry.pid == refusal.pid]
+    kept = [entry for entry in log if refusal.pid is None or entry.pid == refusal.pid]
     if refusal.holds([]) or not refusal.holds(kept):
         return ()
     size = len(kept)

@@ -17,10 +17,10 @@ from aios.guard.syntax import (
     And,
     Apply,
     Arg,
+    Call,
     Compare,
     Confirmed,
     Event,
-    Finish,
     Forbid,
     Happens,
     Holds,
@@ -79,12 +79,20 @@ class Explainer:
         """Return the reasons."""
         self._frame.env = dict(env)
         body = rule.rule.body
-        assert not isinstance(body, After | Finish)
+        assert not isinstance(body, After)  # it denies nothing by itself
         if isinstance(body, Limit):
             return [Finding(self._limit(rule, body))]
         if isinstance(body, Forbid):
             return [Finding("it is forbidden")] if body.phi is None else list(self._why(body.phi, False))
         return list(self._why(body.phi, True))
+
+    def wanted(self, call: Call, known: dict[str, Any]) -> Missing:
+        """Return the call that a duty asks for, as an event that is missing."""
+        missing = self._event(Event("say" if call.name == "say" else "ok", call), known)
+        confirmed = self._frame.own.confirmed_calls.get(missing.args.get("digest", ""))
+        if call.name == "any" and confirmed is not None:
+            missing.tool, missing.args = confirmed
+        return missing
 
     def _limit(self, rule: CompiledRule, body: Limit) -> str:
         limit, frame = rule.limit, self._frame

@@ -41,6 +41,24 @@ class Outstanding:
     used: list[tuple[str, int, int]] = field(default_factory=list)
     """Confirmations that its start used up: (by, time, seq)."""
     lost: bool = False
+    number: int = 0
+    """Starts in the scope up to it, itself included."""
+
+
+@dataclass(slots=True)
+class Duty:
+    """An open instance of an `after … do` rule: the process `pid` owes a call since event `opened`."""
+
+    rule: int
+    pid: int
+    opened: int
+    time: int
+    starts: int
+    """Starts in the scope when it opened."""
+    env: dict[str, Any]
+    """The names that its opening event bound; not to be changed."""
+    late: bool = False
+    """Overdue: it has no deadline any more, and `else` holds where there is one."""
 
 
 @dataclass(slots=True)
@@ -92,6 +110,8 @@ class Facts:
     finished: bool = False
     settled: set[int] = field(default_factory=set)
     """Numbers of the calls that have their answer."""
+    duties: list[Duty] = field(default_factory=list)
+    """Open ones, in the order in which they opened."""
 
     def copied(self, nodes: dict[int, Any]) -> "Facts":
         """An independent copy with these tables."""
@@ -106,6 +126,7 @@ class Facts:
             confirmations={digest: list(unused) for digest, unused in self.confirmations.items()},
             confirmed_calls=dict(self.confirmed_calls),
             settled=set(self.settled),
+            duties=[replace(duty) for duty in self.duties],
         )
 
     def is_settled(self, start: int) -> bool:

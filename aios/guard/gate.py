@@ -14,12 +14,13 @@ from aios.abi.guard import Denial, TraceEvent, Verdict
 from aios.abi.tools import ToolSpec
 from aios.formats.canonical import call_digest
 from aios.guard.core import MOST_EVENTS, Entry, Refusal, find_core
+from aios.guard.ending import Objection, is_objected, objections
 from aios.guard.explain import Explainer
 from aios.guard.facts import Happening
 from aios.guard.kept import Kept
-from aios.guard.monitor import SHARED, Monitor
+from aios.guard.monitor import SHARED, Monitor, rule_value
 from aios.guard.plan import find_plan
-from aios.guard.program import Program, build, word
+from aios.guard.program import FINISH, Program, build, word
 from aios.guard.residual import residuals
 from aios.guard.snapshot import dump, load
 from aios.guard.sorts import declared, defaults
@@ -32,21 +33,29 @@ _USER = Tool("user", (Param("text", Sort("Str")),))
 
 
 def compile_rules(
-    text: str, *, file: str = "<rules>", tools: Sequence[ToolSpec] = (), complete: bool = False
+    text: str,
+    *,
+    file: str = "<rules>",
+    tools: Sequence[ToolSpec] = (),
+    complete: bool = False,
+    viability: str | None = None,
 ) -> "RuleGate":
     """Read a rule file and make a gate with an empty trace.
 
     `tools` declare what the file does not. With `tools`, or with `complete`, a rule about an undeclared tool is an
-    error; without, its tool may come by `RuleGate.declare`. Raises RuleError.
+    error; without, its tool may come by `RuleGate.declare`. `viability` (V0, V1, V2) overrides what the file says.
+    Raises RuleError.
     """
-    return RuleGate(text, file, tools, complete or bool(tools))
+    return RuleGate(text, file, tools, complete or bool(tools), viability)
 
 
 class RuleGate:
     """Implements `aios.abi.guard.Gate`."""
 
-    def __init__(self, text: str, file: str, tools: Sequence[ToolSpec], complete: bool) -> None:
-        self._text, self._file, self._complete = text, file, complete
+    def __init__(
+        self, text: str, file: str, tools: Sequence[ToolSpec], complete: bool, viability: str | None = None
+    ) -> None:
+        self._text, self._file, self._complete, self._viability = text, file, complete, viability
         self._specs: dict[str, ToolSpec] = {spec.name: spec for spec in tools}
         self._program = self._compile()
         self._monitor = Monitor(self._program)
@@ -60,7 +69,7 @@ class RuleGate:
 
     def _compile(self) -> Program:
         outside = [declared(spec) for spec in self._specs.values()]
-        return build(self._text, self._file, outside, self._complete)
+        return build(self._text, self._file, outside, self._complete, self._viability)
 
     # --- what it is ------------------------------------------------------------------------------------------------
 
@@ -118,28 +127,42 @@ class RuleGate:
         if refusal is not None:
             return refusal
         call = self.read(event)
-        if event.kind == "finish":
-            return self._finish(event)
-        denials = tuple(
+        denials = [
             Denial(rule.name, rule.rule.at.line, word(value), *self._explain(rule, event.pid, call, env))
             for rule, value, env in self._monitor.denials(event.pid, call)
-        )
+        ]
+        denials += [self._told(found, event.pid, call) for found in objections(self._monitor, event.pid, call)]
         if not denials:
             return Verdict(True, version=self._version)
-        plan = find_plan(self, event) if event.kind == "start" else None
-        return Verdict(False, denials, plan, self._version)
+        plan = find_plan(self, event) if event.kind != "assistant" else None
+        return Verdict(False, tuple(denials), plan, self._version)
 
     def allows(self, event: TraceEvent) -> bool:
         """Whether `judge` would allow it; makes no explanation."""
         if self._unjudgeable(event) is not None:
             return False
-        return not any(self._monitor.denials(event.pid, self.read(event)))
+        call = self.read(event)
+        return not any(self._monitor.denials(event.pid, call)) and not is_objected(self._monitor, event.pid, call)
 
     def _explain(
         self, rule: Any, pid: int, call: Happening, env: dict[str, Any]
     ) -> tuple[str, tuple[int, ...], tuple[str, ...]]:
         reason, missing = Explainer(self._program, self._monitor, pid, call).explain(rule, env)
-        return reason, find_core(Refusal(self._program, rule, pid, call), self._log), tuple(missing)
+        refusal = Refusal(
+            self._program,
+            None if rule.rule.shared else pid,
+            lambda monitor: rule_value(rule, monitor.frame(pid, call), call) != "free",
+        )
+        return reason, find_core(refusal, self._log), tuple(missing)
+
+    def _told(self, found: Objection, pid: int, call: Happening) -> Denial:
+        core = found.core
+        if core is None:
+            is_shared = any(duty.shared for duty in self._program.duties.values())
+            refusal = Refusal(self._program, None if is_shared else pid, lambda other: is_objected(other, pid, call))
+            core = find_core(refusal, self._log)
+        missing = tuple(dict.fromkeys(item.text for item in found.missing))
+        return Denial(found.id, found.line, word(found.value), found.reason, core, missing)
 
     def _unjudgeable(self, event: TraceEvent) -> Verdict | None:
         if self._broken:
@@ -151,12 +174,6 @@ class RuleGate:
         if self._monitor.facts(event.pid).finished:
             return self._refuse("!finished", f"process {event.pid} has finished")
         return self._wrong_call(event) if event.kind == "start" else None
-
-    def _finish(self, event: TraceEvent) -> Verdict:
-        waiting = [seq for seq, call in self._monitor.facts(event.pid).outstanding.items() if not call.lost]
-        if waiting:
-            return self._refuse("!outstanding", f"calls without an answer: {', '.join(map(str, waiting))}")
-        return Verdict(True, version=self._version)
 
     def _wrong_call(self, event: TraceEvent) -> Verdict | None:
         tool = self._program.symbols.tools.get(event.tool)
@@ -181,7 +198,9 @@ class RuleGate:
             self._broken = self._broken or f"event {event.seq}: {wrong}"
         self._version = max(self._version, event.seq)
         self._time = max(self._time, micros(event.time))
-        if not wrong and event.kind != "tick":
+        if not wrong and event.kind == "tick":
+            self._monitor.pass_time(self._time, event.seq)
+        elif not wrong:
             self._take(event)
 
     def _impossible(self, event: TraceEvent) -> str:
@@ -241,7 +260,7 @@ class RuleGate:
         if event.kind == "user":
             facts = Tool("user", (*_USER.params, *self._program.symbols.facts))
             return Happening(event.seq, "user", "", read_args(facts, event.args), time)
-        tool = "say" if event.kind == "assistant" else event.tool
+        tool = {"assistant": "say", "finish": FINISH}.get(event.kind, event.tool)
         digest = call_digest(event.tool, event.args) if event.kind == "start" else ""
         args = {name: plain(value) for name, value in event.args.items()}
         return Happening(event.seq, event.kind, tool, args, time, UNKNOWN, digest)

@@ -8,9 +8,10 @@ Invariants: time per event and per check does not depend on the length of the tr
 from collections.abc import Iterator
 from typing import Any
 
+from aios.guard import duties
 from aios.guard.changes import extend, revise
 from aios.guard.evaluate import hashed_key
-from aios.guard.facts import Cells, Charge, Extension, Facts, Frame, Happening, Outstanding, Rows
+from aios.guard.facts import Cells, Charge, Duty, Extension, Facts, Frame, Happening, Outstanding, Rows
 from aios.guard.ledgers import Ledger
 from aios.guard.program import CompiledLimit, CompiledRule, Program
 from aios.guard.values import UNKNOWN, Truth
@@ -27,6 +28,10 @@ class Monitor:
         self.scopes: dict[int, Facts] = {SHARED: self._empty(shared=True)}
         self._extensions: dict[int, Extension | None] = {}
         """Maybe events by scope, found when first needed; forgotten at every event."""
+        self._deadline = 0
+        """No duty becomes overdue by time alone before it."""
+        self.violations: list[duties.Violation] = []
+        """Duties not done, for the owner to take; no judgement reads them."""
 
     def facts(self, pid: int) -> Facts:
         """The facts of a process, to be read; one never heard of has an empty past."""
@@ -90,7 +95,9 @@ class Monitor:
 
     def record(self, pid: int, event: Happening, cause: int | None = None) -> None:
         """Append an event that happened. `cause` is the start of an answer."""
+        self.pass_time(event.time, event.seq)
         own, shared = self._grown(pid), self.scopes[SHARED]
+        began = {False: own.outstanding.get(cause or 0), True: shared.outstanding.get(cause or 0)}
         charges = self._charges(pid, event) if event.kind == "start" else []
         for facts in (own, shared):
             _settle(self.program, facts, event, cause)
@@ -106,7 +113,41 @@ class Monitor:
         self._advance(frame, 0)
         revise(self.program, frame)
         self._advance(frame, 1)
+        if self.program.duties:
+            self._dutiful(frame, pid, began)
         self._extensions.clear()
+
+    def _dutiful(self, frame: Frame, pid: int, began: dict[bool, Outstanding | None]) -> None:
+        event, own, shared = frame.event, frame.own, frame.shared
+        assert event is not None
+        self.violations += duties.advance(self.program.duties, frame, pid, began)
+        if event.kind == "finish":
+            self.violations += duties.abandon(self.program.duties, own, shared, pid, event.seq)
+        for facts in (own, shared):
+            self._deadline = min(self._deadline, duties.next_deadline(self.program.duties, facts, event.time))
+
+    def pass_time(self, time: int, seq: int) -> None:
+        """Time has come to `time`, seen at event `seq`: duties whose deadline lies before are overdue."""
+        if not self.program.duties or time <= self._deadline:
+            return
+        shared, self._deadline = self.scopes[SHARED], duties.NEVER
+        for facts in self.scopes.values():
+            self.violations += duties.expire(self.program.duties, facts, shared, time, seq)
+            self._deadline = min(self._deadline, duties.next_deadline(self.program.duties, facts, time))
+
+    def neglected(self, pid: int, call: Happening) -> list[Duty]:
+        """The duties for which `call` would use the last slot for something else."""
+        if not self.program.duties or call.kind != "start":
+            return []
+        return duties.neglected(self.program.duties, self.frame(pid, call), call)
+
+    def owed(self, pid: int) -> list[Duty]:
+        """The open duties of a process."""
+        return duties.owed(self.facts(pid), self.scopes[SHARED], pid) if self.program.duties else []
+
+    def uncertain(self, pid: int, ending: Happening) -> list[int]:
+        """Numbers of the unanswered calls of a process that may turn out to have opened a duty."""
+        return duties.uncertain(self.program.duties, self.frame(pid, ending), pid) if self.program.duties else []
 
     def _scope(self, charge: Charge, own: Facts, shared: Facts) -> Facts:
         return shared if self.program.rules[charge.rule].rule.shared else own
@@ -144,6 +185,7 @@ class Monitor:
         """Give `child` the parent's facts and charges, without its confirmations and outstanding calls."""
         facts = self.copied(parent)
         facts.outstanding, facts.confirmations, facts.confirmed_calls, facts.finished = {}, {}, {}, False
+        facts.duties = []
         self.scopes[child] = facts
         self._extensions.clear()
 
@@ -166,7 +208,7 @@ def _open(program: Program, facts: Facts, call: Happening, charges: list[Charge]
     facts.starts += 1
     used = facts.confirmations.pop(call.digest, [])
     facts.confirmed_calls.pop(call.digest, None)
-    facts.outstanding[call.seq] = Outstanding(call, charges, used)
+    facts.outstanding[call.seq] = Outstanding(call, charges, used, number=facts.starts)
     for charge in charges:
         limit = program.rules[charge.rule].limit
         assert limit is not None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from aios.abi.guard import TraceEvent
 from aios.formats.canonical import canonical
+from aios.guard.ending import objections
 from aios.guard.explain import Explainer, Missing
 from aios.guard.sorts import example
 
@@ -64,11 +65,17 @@ def _next(gate: "RuleGate", event: TraceEvent, inside: frozenset[str]) -> list[M
 def _missing(gate: "RuleGate", event: TraceEvent) -> list[Missing]:
     call = gate.read(event)
     explainer = Explainer(gate.program, gate.monitor, event.pid, call)
+    found = [
+        missing
+        for rule, _, env in gate.monitor.denials(event.pid, call)
+        for finding in explainer.findings(rule, env)
+        for missing in finding.missing
+    ]
+    for objection in objections(gate.monitor, event.pid, call):
+        found += objection.missing
     merged: dict[str, Missing] = {}
-    for rule, _, env in gate.monitor.denials(event.pid, call):
-        for finding in explainer.findings(rule, env):
-            for missing in finding.missing:
-                merged.setdefault(missing.text, missing).wishes.update(missing.wishes)
+    for missing in found:
+        merged.setdefault(missing.text, missing).wishes.update(missing.wishes)
     return list(merged.values())
 
 

@@ -8,6 +8,7 @@ from aios.abi.guard import Value
 from aios.formats.canonical import digest
 from aios.guard.check import Checker
 from aios.guard.compile import Compiler
+from aios.guard.duties import CompiledDuty, Wanted
 from aios.guard.evaluate import hashed_key, literal
 from aios.guard.facts import Frame
 from aios.guard.ledgers import Ledger, Running, Windowed, summable
@@ -15,8 +16,25 @@ from aios.guard.lexer import Source
 from aios.guard.nodes import AnyNode, Formula, TermOf
 from aios.guard.parser import parse
 from aios.guard.symbols import Symbols, collect
-from aios.guard.syntax import After, Extent, Finish, Forbid, Limit, Name, On, Register, Relation, Rule, RuleFile, Tool
+from aios.guard.syntax import (
+    After,
+    Call,
+    Extent,
+    Finish,
+    Forbid,
+    Limit,
+    Name,
+    On,
+    Register,
+    Relation,
+    Rule,
+    RuleFile,
+    Tool,
+)
 from aios.guard.values import UNKNOWN, Truth, order, read
+
+FINISH = "!finish"
+"""Stands for the tool where the end of a process is judged."""
 
 
 @dataclass(slots=True)
@@ -46,7 +64,10 @@ class Store:
 
 @dataclass(slots=True)
 class CompiledRule:
-    """`tools` are the tools that its head may match; None: every tool. `say` is the tool of messages."""
+    """`tools` are the tools that its head may match; None: every tool. `say` is the tool of messages.
+
+    A duty's rule matches no call; `program.duties` has what it does.
+    """
 
     index: int
     rule: Rule
@@ -128,9 +149,12 @@ class Program:
     source: Source
     symbols: Symbols
     digest: str
+    viability: str = "V0"
     nodes: list[AnyNode] = field(default_factory=list)
     stores: list[Store] = field(default_factory=list)
     rules: list[CompiledRule] = field(default_factory=list)
+    duties: dict[int, CompiledDuty] = field(default_factory=dict)
+    """By the rule's index."""
     formulas: dict[int, Formula] = field(default_factory=dict)
     terms: dict[int, TermOf] = field(default_factory=dict)
     by_tool: dict[str, tuple[CompiledRule, ...]] = field(default_factory=dict)
@@ -140,20 +164,22 @@ class Program:
         found = self.by_tool.get(tool)
         if found is None:
             found = tuple(
-                rule for rule in self.rules if (rule.tools is None and tool != "say") or tool in (rule.tools or ())
+                rule
+                for rule in self.rules
+                if (rule.tools is None and tool not in ("say", FINISH)) or tool in (rule.tools or ())
             )
             self.by_tool[tool] = found
         return found
 
 
-def build(text: str, file: str, outside: Sequence[Tool], complete: bool) -> Program:
-    """Read, check and compile a rule file. Raises RuleError."""
+def build(text: str, file: str, outside: Sequence[Tool], complete: bool, viability: str | None = None) -> Program:
+    """Read, check and compile a rule file; `viability` overrides what it says. Raises RuleError."""
     source = Source(file, text)
     tree = parse(text, file)
     symbols = collect(tree, source, outside, complete)
     checker = Checker(symbols)
     checker.check(tree)
-    program = Program(tree, source, symbols, digest({"rules": text}))
+    program = Program(tree, source, symbols, digest({"rules": text}), checker.viability(tree, viability))
     _Builder(program, Compiler(symbols, checker)).build()
     return program
 
@@ -202,8 +228,14 @@ class _Builder:
 
     def _rule(self, rule: Rule) -> CompiledRule:
         body, before = rule.body, len(self.compiler.nodes)
-        assert not isinstance(body, After | Finish)
         self.compiler.shared = rule.shared
+        if isinstance(body, After):
+            self.program.duties[len(self.program.rules)] = self._duty(rule, body)
+            return CompiledRule(len(self.program.rules), rule, frozenset(), _always, _always)
+        if isinstance(body, Finish):
+            phi = self.compiler.phi(body.phi, {})
+            nodes = tuple(self.compiler.nodes[before:])
+            return CompiledRule(len(self.program.rules), rule, frozenset({FINISH}), _always, phi, nodes=nodes)
         head, scope = self.compiler.head(body.call, {})
         members = self.program.symbols.members(body.call.name, body.call.at)
         tools = None if members is None else frozenset(members)
@@ -216,6 +248,28 @@ class _Builder:
         phi = (lambda frame: True) if body.phi is None else self.compiler.phi(body.phi, scope)
         return CompiledRule(index, rule, tools, head, phi, nodes=tuple(self.compiler.nodes[before:]))
 
+    def _duty(self, rule: Rule, body: After) -> CompiledDuty:
+        opens, inner = self.compiler.head_event(body.event)
+        guard = None if body.guard is None else self.compiler.phi(body.guard, inner)
+        _, names = self.compiler.head(body.event.call, {})
+        unless = None if body.unless is None else self.compiler.phi(body.unless, names)
+        return CompiledDuty(
+            len(self.program.rules),
+            rule.name,
+            rule.at.line,
+            rule.shared,
+            opens,
+            guard,
+            self._wanted(body.duty, names),
+            body.window,
+            unless,
+            None if body.otherwise is None else self._wanted(body.otherwise, names),
+        )
+
+    def _wanted(self, call: Call, names: dict[str, Any]) -> Wanted:
+        matches, _ = self.compiler.head(call, names)
+        return Wanted(call, call.name == "say", matches)
+
     def _limit(self, body: Limit, rule: Rule, scope: dict[str, Any], index: int) -> CompiledLimit:
         term = self.compiler.term
         return CompiledLimit(
@@ -227,6 +281,10 @@ class _Builder:
             rule.shared,
             index,
         )
+
+
+def _always(frame: Frame) -> Truth:
+    return True
 
 
 def _keys(decl: Register | Relation, clause: On) -> tuple[Any, ...]:

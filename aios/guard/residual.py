@@ -11,7 +11,8 @@ from decimal import Decimal
 from typing import Any
 
 from aios.formats.canonical import canonical
-from aios.guard.facts import Frame, Happening
+from aios.guard.duties import pressing
+from aios.guard.facts import Duty, Frame, Happening
 from aios.guard.kept import Kept
 from aios.guard.monitor import Monitor
 from aios.guard.positions import uses
@@ -59,13 +60,30 @@ class _Finder:
     def __init__(self, program: Program, frame: Frame, kept: Kept, pid: int) -> None:
         self._program, self._frame, self._kept = program, frame, kept
         self._entries = kept.entries(pid)
+        self._pressing = list(pressing(program.duties, frame.own, frame.shared))
 
     def tool(self, name: str, tool: Tool) -> dict[str, Any]:
         rules = [self._entry(name, rule) for rule in self._program.rules_for(name)]
+        rules += [["!duty", self._owed(name, duty)] for duty in self._pressing]
         return {
             "params": {p.name: [sort_json(p.sort), p.optional, p.nullable] for p in tool.params},
             "rules": [entry for entry in rules if entry[1] is not True],
         }
+
+    def _owed(self, tool: str, duty: Duty) -> Any:
+        """A duty that the next call must do: what is left to ask of the arguments of `tool`."""
+        call = self._program.duties[duty.rule].wanted.call
+        members = self._program.symbols.members(call.name, call.at)
+        if members is not None and tool not in members:
+            return False
+        self._frame.env = duty.env
+        return conjunction([self._owed_argument(arg, duty) for arg in call.args])
+
+    def _owed_argument(self, arg: Arg, duty: Duty) -> Any:
+        value = duty.env[arg.name] if arg.term is None else self._program.terms[id(arg.term)](self._frame)
+        if value is UNKNOWN:
+            return None
+        return OPAQUE if arg.name == "digest" else ["cmp", "=", arg.name, const_json(value)]
 
     def _entry(self, tool: str, rule: CompiledRule) -> list[Any]:
         found: list[Any] | None = self._entries.get((tool, rule.index))

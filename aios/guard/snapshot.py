@@ -5,12 +5,12 @@ from dataclasses import fields
 from decimal import Decimal
 from typing import Any
 
-from aios.guard.facts import Cells, Charge, Facts, Happening, Outstanding, Rows
+from aios.guard.facts import Cells, Charge, Duty, Facts, Happening, Outstanding, Rows
 from aios.guard.ledgers import Running, Windowed
 from aios.guard.tables import Branch
 from aios.guard.values import UNKNOWN
 
-_RECORDS: dict[str, Any] = {kind.__name__: kind for kind in (Cells, Charge, Facts, Happening, Outstanding, Rows)}
+_RECORDS: dict[str, Any] = {kind.__name__: kind for kind in (Cells, Charge, Duty, Facts, Happening, Outstanding, Rows)}
 _SLOTTED: dict[str, Any] = {kind.__name__: kind for kind in (Branch, Running, Windowed)}
 
 

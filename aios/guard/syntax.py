@@ -354,7 +354,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class After:
-    """A duty; parsed, not yet monitored."""
+    """A duty."""
 
     event: Event
     guard: Phi | None
@@ -367,7 +367,7 @@ class After:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """`finish requires phi`; parsed, not yet monitored."""
+    """`finish requires phi`."""
 
     phi: Phi
     at: Span = field(default=NOWHERE, compare=False)

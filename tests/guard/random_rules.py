@@ -115,7 +115,7 @@ def events(random: Random, length: int) -> Generator[TraceEvent, bool, None]:
         pid = random.choice((1, 1, 2))
         kind = random.choice(("start",) * 5 + ("answer",) * 5 + ("user", "assistant", "confirm", "confirm", "tick"))
         if kind == "answer" and waiting:
-            event = _answer(random, seq, time, waiting)
+            event = answer(random, seq, time, waiting)
         elif kind == "user":
             event = TraceEvent(seq, time, pid, "user", args={"text": random.choice(("go", "stop"))})
         elif kind == "assistant":
@@ -135,7 +135,8 @@ def events(random: Random, length: int) -> Generator[TraceEvent, bool, None]:
             waiting.append(event)
 
 
-def _answer(random: Random, seq: int, time: float, waiting: list[TraceEvent]) -> TraceEvent:
+def answer(random: Random, seq: int, time: float, waiting: list[TraceEvent]) -> TraceEvent:
+    """An answer to one of the calls that wait for one."""
     start = random.choice(waiting)
     kind = random.choice(("ok", "ok", "ok", "err", "lost"))
     if kind != "lost":

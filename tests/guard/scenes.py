@@ -68,3 +68,11 @@ class Scene:
     def fork(self, parent: int, child: int) -> None:
         """A process splits."""
         self.gate.record(self._event("fork", child, args={"parent": parent}))
+
+    def say(self, text: str, pid: int = 1) -> None:
+        """A message to the user."""
+        self.gate.record(self._event("assistant", pid, args={"text": text}))
+
+    def end(self, pid: int = 1) -> None:
+        """A process ends, judged or not."""
+        self.gate.record(self._event("finish", pid))
