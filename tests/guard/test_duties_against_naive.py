@@ -76,8 +76,10 @@ def _ending(gate: RuleGate, ask: TraceEvent, *, in_full: bool) -> list[tuple[str
     if in_full:
         return [(denial.rule, denial.value) for denial in gate.judge(ask).denials]
     call = gate.read(ask)
-    rules_ = [(rule.name, word(value)) for rule, value, _ in gate.monitor.denials(ask.pid, call)]
-    return rules_ + [(found.id, word(found.value)) for found in objections(gate.monitor, ask.pid, call)]
+    found: list[tuple[str, str]] = []
+    found += [(rule.name, word(value)) for rule, value, _ in gate.monitor.denials(ask.pid, call)]
+    found += [(one.id, word(one.value)) for one in objections(gate.monitor, ask.pid, call)]
+    return found
 
 
 def _count(naive: NaiveDuties, trace: list[TraceEvent]) -> None:

@@ -5,7 +5,11 @@ import pytest
 from aios.errors import RuleError
 from aios.guard.gate import compile_rules
 
-TOOLS = "viability V0\ntool f(a: Str, n: Int)\ntool g(a: Str)\ntool pay(amount: Decimal(2), team: Str) -> {id: Id, total: Decimal(2)}\n"
+TOOLS = (
+    "viability V0\n"
+    "tool f(a: Str, n: Int)\ntool g(a: Str)\n"
+    "tool pay(amount: Decimal(2), team: Str) -> {id: Id, total: Decimal(2)}\n"
+)
 
 MALFORMED = [
     # spelling
