@@ -27,8 +27,8 @@ struct Pool {
         return data + (run * page_tokens + token) * dim * element();
     }
 
-    void load(const uint8_t* from, float* to) const {
-        for (int i = 0; i < dim; i += LANES)
+    void load(const uint8_t* from, int tokens, float* to) const {
+        for (int i = 0; i < tokens * dim; i += LANES)
             _mm256_storeu_ps(to + i, is_bfloat ? bfloat_to_float(reinterpret_cast<const uint16_t*>(from) + i)
                                                : _mm256_loadu_ps(reinterpret_cast<const float*>(from) + i));
     }
@@ -54,13 +54,29 @@ struct Block {
     float *keys, *values;
 };
 
-inline void copy_block(const Pool& pool, const int64_t* pages, int layer, int head, int first, int count, Block block) {
-    for (int i = 0; i < count; ++i) {
+// Call run(keys, values, i, tokens) for the runs of tokens [first, first + count) that lie side by side in a page.
+template <class Run>
+inline void each_run(const Pool& pool, const int64_t* pages, int layer, int head, int first, int count, Run&& run) {
+    for (int i = 0, tokens; i < count; i += tokens) {
         const int64_t page = pages[(first + i) / pool.page_tokens];
         const int token = (first + i) % pool.page_tokens;
-        pool.load(pool.at(page, layer, 0, head, token), block.keys + size_t(i) * pool.dim);
-        pool.load(pool.at(page, layer, 1, head, token), block.values + size_t(i) * pool.dim);
+        tokens = pool.page_tokens - token < count - i ? pool.page_tokens - token : count - i;
+        run(pool.at(page, layer, 0, head, token), pool.at(page, layer, 1, head, token), i, tokens);
     }
+}
+
+inline void fetch_block(const Pool& pool, const int64_t* pages, int layer, int head, int first, int count) {
+    each_run(pool, pages, layer, head, first, count, [&](const uint8_t* keys, const uint8_t* values, int, int tokens) {
+        fetch(keys, tokens * pool.dim * pool.element());
+        fetch(values, tokens * pool.dim * pool.element());
+    });
+}
+
+inline void copy_block(const Pool& pool, const int64_t* pages, int layer, int head, int first, int count, Block block) {
+    each_run(pool, pages, layer, head, first, count, [&](const uint8_t* keys, const uint8_t* values, int i, int tokens) {
+        pool.load(keys, tokens, block.keys + size_t(i) * pool.dim);
+        pool.load(values, tokens, block.values + size_t(i) * pool.dim);
+    });
     // Eight keys are scored together: the rest of the last eight is masked, and must be a number.
     for (int i = count; i % LANES; ++i) std::memset(block.keys + size_t(i) * pool.dim, 0, 4 * size_t(pool.dim));
 }
@@ -158,6 +174,8 @@ inline void attend(const Pool& pool, const Span& span, int layer, int head, int 
     for (first -= first % KEYS_AT_ONCE; first < last; first += KEYS_AT_ONCE) {
         const int count = last - first < KEYS_AT_ONCE ? last - first : KEYS_AT_ONCE;
         copy_block(pool, span.pages, layer, head, first, count, scratch.block);
+        const int after = first + KEYS_AT_ONCE;
+        if (after < last) fetch_block(pool, span.pages, layer, head, after, last - after < KEYS_AT_ONCE ? last - after : KEYS_AT_ONCE);
         for (int n = 0; n < num; ++n) {
             const int sees = span.context + n / shared;
             const int low = window && sees - window > first ? sees - window - first : 0;

@@ -66,19 +66,29 @@ struct Prepared {
     std::vector<int16_t> codes;
 
     void make(size_t rows, size_t width) {
-        floats.resize(rows * width);
-        codes.resize(rows * width);
-        scales.resize(rows * (width / GROUP + 1));
-        sums.resize(rows * (width / GROUP + 1));
+        const size_t places = (rows + PANEL - 1) / PANEL * PANEL;
+        floats.resize(places * width);
+        codes.resize(places * width);
+        scales.resize(places * (width / GROUP + 1));
+        sums.resize(places * (width / GROUP + 1));
     }
 
     Rows rows() const { return {floats.data(), codes.data(), scales.data(), sums.data()}; }
 
-    void encode_row(int row, int width) {
-        const size_t groups = width / GROUP;
-        encode(floats.data() + size_t(row) * width, width, codes.data() + size_t(row) * width,
-               scales.data() + row * groups, sums.data() + row * groups);
+    // Take in row x [width] as products with `w` want it.
+    void take(int row, const float* x, const Weight& w) {
+        const size_t first = row / PANEL * PANEL, width = w.width, groups = width / GROUP;
+        const int lane = row % PANEL;
+        if (!w.has_codes()) return spread(x, w.width, lane, floats.data() + first * width);
+        encode(x, w.width, lane, codes.data() + first * width, scales.data() + first * groups, sums.data() + first * groups);
     }
+};
+
+// What one thread has for itself.
+struct Own {
+    Prepared prepared;
+    std::vector<float> line;
+    AttentionScratch attention;
 };
 
 void normalise(const float* x, const float* weight, int width, float eps, float* out) {
@@ -105,9 +115,12 @@ class Decoder {
 public:
     Decoder(const Model& model, int threads)
         : m_(model), s_(model.shape), layers_(model.layers, model.layers + model.shape.layers), team_(threads),
-          own_(threads), scratch_(threads) {
-        for (auto& scratch : scratch_) scratch.make(s_.head_dim, s_.heads / s_.kv_heads);
-        for (auto& own : own_) own.make(ROWS_PREPARED_ALONE, widest());
+          own_(threads) {
+        for (auto& own : own_) {
+            own.prepared.make(ROWS_PREPARED_ALONE, widest());
+            own.line.resize(widest());
+            own.attention.make(s_.head_dim, s_.heads / s_.kv_heads);
+        }
         const auto same = [](const float* a, const float* b) { return a == b; };
         for (const auto& layer : layers_) {
             size_t at = 0;
@@ -152,20 +165,19 @@ private:
         }
 
         void layer(const Layer& l, int index) {
-            const Shape& s = d.s_;
             const int tokens = int(step.tokens);
-            Rows rows = prepare(tokens, s.dim, l.qkv, [&](int t, float* to) { normalise(d.x(t), l.attention_norm, s.dim, s.eps, to); });
+            Rows rows = prepare(tokens, l.qkv, [&](int t, float* line) { return d.normal(t, l.attention_norm, line); });
             multiply(l.qkv, rows, tokens, [&](int t, int tile, __m256 v) {
                 if (l.qkv_bias) v = _mm256_add_ps(v, _mm256_loadu_ps(l.qkv_bias + LANES * size_t(tile)));
                 _mm256_storeu_ps(d.qkv(t) + LANES * size_t(tile), v);
             });
             each(tokens, [&](int t) { d.place(l, index, step, t); });
             each(int(d.items_.size()), [&](int i) { d.attend_item(l, index, step, d.items_[i], rank); });
-            rows = prepare(tokens, d.wide(), l.output, [&](int t, float* to) { std::memcpy(to, d.mixed(t), 4 * size_t(d.wide())); });
+            rows = prepare(tokens, l.output, [&](int t, float*) { return d.mixed(t); });
             add(l.output, rows, l.attention_post_norm);
-            rows = prepare(tokens, s.dim, l.gate_up, [&](int t, float* to) { normalise(d.x(t), l.feed_norm, s.dim, s.eps, to); });
+            rows = prepare(tokens, l.gate_up, [&](int t, float* line) { return d.normal(t, l.feed_norm, line); });
             feed(l, rows);
-            rows = prepare(tokens, s.ff, l.down, [&](int t, float* to) { std::memcpy(to, d.fed(t), 4 * size_t(s.ff)); });
+            rows = prepare(tokens, l.down, [&](int t, float*) { return d.fed(t); });
             add(l.down, rows, l.feed_post_norm);
         }
 
@@ -203,7 +215,7 @@ private:
             const Shape& s = d.s_;
             const int samples = int(step.samples), tiles = d.m_.head.tiles();
             if (!samples) return;
-            const Rows rows = prepare(samples, s.dim, d.m_.head, [&](int i, float* to) { normalise(d.x(step.sample[i]), d.m_.norm, s.dim, s.eps, to); });
+            const Rows rows = prepare(samples, d.m_.head, [&](int i, float* line) { return d.normal(step.sample[i], d.m_.norm, line); });
             each(parts(tiles, HEAD_TILES_A_PART), [&](int part) {
                 const int first = part * HEAD_TILES_A_PART, last = std::min(first + HEAD_TILES_A_PART, tiles);
                 product(d.m_.head, rows, samples, first, last, [&](int i, int tile, __m256 v) {
@@ -225,18 +237,15 @@ private:
             });
         }
 
-        // Make rows ready for products with `w`; fill(row, to) writes their floats.
-        template <class Fill>
-        Rows prepare(int rows, int width, const Weight& w, Fill&& fill) {
-            const auto make = [&](Prepared& to, int row) {
-                fill(row, to.floats.data() + size_t(row) * width);
-                if (w.has_codes()) to.encode_row(row, width);
-            };
+        // Make rows ready for products with `w`; numbers(row, line) returns their floats, which it may put into `line`.
+        template <class Numbers>
+        Rows prepare(int rows, const Weight& w, Numbers&& numbers) {
+            Own& own = d.own_[rank];
             if (rows <= ROWS_PREPARED_ALONE) {
-                for (int row = 0; row < rows; ++row) make(d.own_[rank], row);
-                return d.own_[rank].rows();
+                for (int row = 0; row < rows; ++row) own.prepared.take(row, numbers(row, own.line.data()), w);
+                return own.prepared.rows();
             }
-            each(rows, [&](int row) { make(d.shared_, row); });
+            each(rows, [&](int row) { d.shared_.take(row, numbers(row, own.line.data()), w); });
             return d.shared_.rows();
         }
 
@@ -256,6 +265,10 @@ private:
     float* qkv(int64_t t) { return qkv_.data() + size_t(t) * qkv_width(); }
     float* mixed(int64_t t) { return mixed_.data() + size_t(t) * wide(); }
     float* fed(int64_t t) { return fed_.data() + size_t(t) * s_.ff; }
+    const float* normal(int64_t t, const float* norm, float* line) {
+        normalise(x(t), norm, s_.dim, s_.eps, line);
+        return line;
+    }
     float* angles(int64_t t, size_t table) { return angles_.data() + (size_t(t) * turns_.size() + table) * s_.head_dim; }
 
     int check(const Step& step) const {
@@ -344,7 +357,7 @@ private:
         const int shared = s_.heads / s_.kv_heads;
         const size_t first = size_t(item.head) * shared * s_.head_dim;
         attend(step.pool, item.span, index, item.head, shared, int(l.window), s_.attention_scale, qkv(item.token) + first,
-               qkv_width(), mixed(item.token) + first, wide(), scratch_[rank]);
+               qkv_width(), mixed(item.token) + first, wide(), own_[rank].attention);
     }
 
     const Model m_;
@@ -352,8 +365,7 @@ private:
     const std::vector<Layer> layers_;
     Team team_;
     Counters counters_;
-    std::vector<Prepared> own_;
-    std::vector<AttentionScratch> scratch_;
+    std::vector<Own> own_;
     std::vector<const float*> turns_;   // the distinct tables of frequencies
     std::vector<size_t> turns_of_;      // layer -> table
     size_t room_ = 0;
@@ -390,9 +402,7 @@ int32_t aios_product(const aios::Weight* w, const float* x, int32_t rows, float*
     try {
         aios::Prepared prepared;
         prepared.make(rows, w->width);
-        std::memcpy(prepared.floats.data(), x, 4 * size_t(rows) * w->width);
-        if (w->has_codes())
-            for (int row = 0; row < rows; ++row) prepared.encode_row(row, w->width);
+        for (int row = 0; row < rows; ++row) prepared.take(row, x + size_t(row) * w->width, *w);
         const size_t stride = size_t(w->tiles()) * aios::LANES;
         aios::product(*w, prepared.rows(), rows, 0, w->tiles(), [&](int row, int tile, __m256 v) {
             _mm256_storeu_ps(out + row * stride + aios::LANES * size_t(tile), v);

@@ -13,7 +13,6 @@ namespace aios {
 constexpr int GROUP = 32;
 // Below this a group of activations counts as zero: the inverse of its scale would not be a number.
 constexpr float LEAST_ACTIVATION = 1e-30f;
-constexpr int BYTES_AHEAD = 2048;
 
 enum Kind : int32_t { FOUR = 0, EIGHT = 1, FLOAT = 2, BRAIN = 3 };
 
@@ -39,7 +38,11 @@ struct Weight {
     }
 };
 
-// Rows [n, width], as floats and as codes with scale and scale * sum of codes for each group.
+// Rows lie in panels of four, the numbers of which stand side by side: one stream to read, whatever is computed at once.
+constexpr int PANEL = 4;
+
+// Rows [n, width] as panels: floats [panel, width, 4], or codes [panel, width / 2, 4, 2] with for each group
+// its scale and scale * sum of codes [panel, width / 32, 4].
 struct Rows {
     const float* floats;
     const int16_t* codes;
@@ -47,10 +50,10 @@ struct Rows {
     const float* sums;
 };
 
-// Round one row of `width` to codes; width is a multiple of GROUP.
-inline void encode(const float* x, int width, int16_t* codes, float* scales, float* sums) {
+// Round one row of `width` to codes in the place `lane` of a panel; width is a multiple of GROUP.
+inline void encode(const float* x, int width, int lane, int16_t* codes, float* scales, float* sums) {
     const __m256 sign = _mm256_set1_ps(-0.0f);
-    for (int g = 0; g < width / GROUP; ++g, x += GROUP, codes += GROUP) {
+    for (int g = 0; g < width / GROUP; ++g, x += GROUP, codes += PANEL * GROUP) {
         __m256 v[4], most = _mm256_setzero_ps();
         for (int i = 0; i < 4; ++i) {
             v[i] = _mm256_loadu_ps(x + LANES * i);
@@ -64,13 +67,20 @@ inline void encode(const float* x, int width, int16_t* codes, float* scales, flo
             q[i] = _mm256_cvtps_epi32(_mm256_mul_ps(v[i], inverse));
             total = _mm256_add_epi32(total, q[i]);
         }
+        alignas(32) int32_t pairs[GROUP / 2];
         for (int i = 0; i < 4; i += 2) {
             const __m256i both = _mm256_permute4x64_epi64(_mm256_packs_epi32(q[i], q[i + 1]), 0b11011000);
-            _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes + LANES * i), both);
+            _mm256_store_si256(reinterpret_cast<__m256i*>(pairs + 4 * i), both);
         }
-        scales[g] = some ? largest_of / 32767.0f : 0.0f;
-        sums[g] = scales[g] * sum(_mm256_cvtepi32_ps(total));
+        for (int p = 0; p < GROUP / 2; ++p) std::memcpy(codes + 2 * (PANEL * p + lane), pairs + p, 4);
+        scales[PANEL * g + lane] = some ? largest_of / 32767.0f : 0.0f;
+        sums[PANEL * g + lane] = scales[PANEL * g + lane] * sum(_mm256_cvtepi32_ps(total));
     }
+}
+
+// Put one row of `width` floats in the place `lane` of a panel.
+inline void spread(const float* x, int width, int lane, float* floats) {
+    for (int k = 0; k < width; ++k) floats[size_t(PANEL) * k + lane] = x[k];
 }
 
 inline __m256i pair(const int16_t* at) {
@@ -90,163 +100,143 @@ inline __m256i add_products(__m256i dots, __m256i a, __m256i b) {
 #endif
 }
 
-// Single rows wait for memory: fetch what comes soon, across pages too, where the processor does not on its own.
-template <int R>
-inline void fetch_ahead(const uint8_t* data, int bytes) {
-    if constexpr (R == 1)
-        for (int i = 0; i < bytes; i += 64) _mm_prefetch(reinterpret_cast<const char*>(data + BYTES_AHEAD + i), _MM_HINT_T0);
+// Sixteen codes of a group of eight rows, two of each; `words` keeps what FOUR has read for the next ones.
+template <int KIND>
+inline __m256i two_codes(const uint8_t* data, int place, __m256i& words) {
+    if constexpr (KIND == EIGHT)
+        return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(data + 16 * place)));
+    if (place % 4 == 0) words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(data + 8 * place));
+    const __m256i moved = _mm256_srli_epi16(words, 4 * (place % 4));
+    return place % 4 == 3 ? moved : _mm256_and_si256(moved, _mm256_set1_epi16(15));
 }
 
-// N tiles share what is read of the activations.
-template <int R, int N>
-inline void four_tiles(const Weight& w, int tile, const Rows& x, int row, __m256 out[R * N]) {
+// N tiles of FOUR or EIGHT share what is read of R rows of activations.
+template <int KIND, int R, int N>
+inline void code_tiles(const Weight& w, int tile, const Rows& x, int row, size_t ahead, __m256* out) {
+    constexpr int CODES = KIND == FOUR ? 128 : 256, BYTES = KIND == FOUR ? 160 : 272;
     const int groups = w.width / GROUP;
     const size_t stride = w.tile_bytes();
     const uint8_t* data = w.data + tile * stride;
-    const int16_t* codes = x.codes + size_t(row) * w.width;
+    const int16_t* codes = x.codes + size_t(row) * w.width;  // row begins a panel
     const float* scales = x.scales + size_t(row) * groups;
     const float* sums = x.sums + size_t(row) * groups;
-    const __m256i nibble = _mm256_set1_epi16(15);
     __m256 total[N][R];
-#pragma GCC unroll 16
+#pragma GCC unroll 8
     for (int i = 0; i < N * R; ++i) total[i / R][i % R] = _mm256_setzero_ps();
-    for (int g = 0; g < groups; ++g, data += 160, codes += GROUP) {
-        fetch_ahead<R>(data, 160);
-        __m256i dots[N][R];
-#pragma GCC unroll 16
+    for (int g = 0; g < groups; ++g, data += BYTES, codes += PANEL * GROUP) {
+        if (ahead)
+            for (int t = 0; t < N; ++t) fetch(data + t * stride + ahead, BYTES);
+        __m256i dots[N][R], words[N];
+#pragma GCC unroll 8
         for (int i = 0; i < N * R; ++i) dots[i / R][i % R] = _mm256_setzero_si256();
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; ++j) {
-            __m256i words[N];
+#pragma GCC unroll 16
+        for (int p = 0; p < GROUP / 2; ++p) {
+            __m256i code[N];
 #pragma GCC unroll 2
-            for (int t = 0; t < N; ++t)
-                words[t] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(data + t * stride + 32 * j));
+            for (int t = 0; t < N; ++t) code[t] = two_codes<KIND>(data + t * stride, p, words[t]);
 #pragma GCC unroll 4
-            for (int n = 0; n < 4; ++n) {
-                __m256i code[N];
+            for (int r = 0; r < R; ++r) {
+                const __m256i a = pair(codes + 2 * (PANEL * p + r));
 #pragma GCC unroll 2
                 for (int t = 0; t < N; ++t) {
-                    const __m256i moved = _mm256_srli_epi16(words[t], 4 * n);
-                    code[t] = n == 3 ? moved : _mm256_and_si256(moved, nibble);
-                }
-#pragma GCC unroll 8
-                for (int r = 0; r < R; ++r) {
-                    const __m256i a = pair(codes + size_t(r) * w.width + 8 * j + 2 * n);
-#pragma GCC unroll 2
-                    for (int t = 0; t < N; ++t) dots[t][r] = add_products(dots[t][r], code[t], a);
+                    dots[t][r] = add_products(dots[t][r], code[t], a);
+                    asm("" : "+x"(dots[t][r]));  // or compilers move all products in front of the sums and spill them
                 }
             }
         }
 #pragma GCC unroll 2
         for (int t = 0; t < N; ++t) {
-            const __m256 scale = half_to_float(data + t * stride + 128), least = half_to_float(data + t * stride + 144);
-#pragma GCC unroll 8
+            const uint8_t* rest = data + t * stride + CODES;
+            const __m256 scale = half_to_float(rest);
+            const __m256 least = KIND == FOUR ? half_to_float(rest + 16) : _mm256_setzero_ps();
+#pragma GCC unroll 4
             for (int r = 0; r < R; ++r) {
-                const size_t at = size_t(r) * groups + g;
+                const int at = PANEL * g + r;
                 const __m256 step = _mm256_mul_ps(scale, _mm256_set1_ps(scales[at]));
                 total[t][r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots[t][r]), step, total[t][r]);
-                total[t][r] = _mm256_fmadd_ps(least, _mm256_set1_ps(sums[at]), total[t][r]);
+                if constexpr (KIND == FOUR) total[t][r] = _mm256_fmadd_ps(least, _mm256_set1_ps(sums[at]), total[t][r]);
             }
         }
     }
-#pragma GCC unroll 16
+#pragma GCC unroll 8
     for (int i = 0; i < N * R; ++i) out[i] = total[i / R][i % R];
 }
 
-template <int R>
-inline void eight_tile(const Weight& w, int tile, const Rows& x, int row, __m256 out[R]) {
-    const int groups = w.width / GROUP;
-    const uint8_t* data = w.data + tile * w.tile_bytes();
-    const int16_t* codes = x.codes + size_t(row) * w.width;
-    const float* scales = x.scales + size_t(row) * groups;
-    __m256 total[R];
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) total[r] = _mm256_setzero_ps();
-    for (int g = 0; g < groups; ++g, data += 272, codes += GROUP) {
-        fetch_ahead<R>(data, 272);
-        __m256i dots[R];
-#pragma GCC unroll 8
-        for (int r = 0; r < R; ++r) dots[r] = _mm256_setzero_si256();
-#pragma GCC unroll 16
-        for (int j = 0; j < 16; ++j) {
-            const __m256i code = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(data + 16 * j)));
-#pragma GCC unroll 8
-            for (int r = 0; r < R; ++r)
-                dots[r] = add_products(dots[r], code, pair(codes + size_t(r) * w.width + 2 * j));
-        }
-        const __m256 scale = half_to_float(data + 256);
-#pragma GCC unroll 8
-        for (int r = 0; r < R; ++r) {
-            const __m256 step = _mm256_mul_ps(scale, _mm256_set1_ps(scales[size_t(r) * groups + g]));
-            total[r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots[r]), step, total[r]);
-        }
-    }
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) out[r] = total[r];
-}
-
-template <int R, bool BFLOAT>
-inline void float_tile(const Weight& w, int tile, const Rows& x, int row, __m256 out[R]) {
-    const uint8_t* data = w.data + tile * w.tile_bytes();
+// N tiles of FLOAT or BRAIN share what is read of R rows of activations.
+template <int KIND, int R, int N>
+inline void float_tiles(const Weight& w, int tile, const Rows& x, int row, size_t ahead, __m256* out) {
+    constexpr int BYTES = KIND == BRAIN ? 16 : 32;
+    const size_t stride = w.tile_bytes();
+    const uint8_t* data = w.data + tile * stride;
     const float* a = x.floats + size_t(row) * w.width;
-    const auto load = [data](int k) {
-        if constexpr (BFLOAT) return bfloat_to_float(reinterpret_cast<const uint16_t*>(data) + LANES * size_t(k));
-        else return _mm256_loadu_ps(reinterpret_cast<const float*>(data) + LANES * size_t(k));
-    };
-    __m256 even[R], odd[R];  // two sums, or one row would wait for each addition
+    __m256 total[N][R];
 #pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) even[r] = odd[r] = _mm256_setzero_ps();
-    int k = 0;
-    for (; k + 1 < w.width; k += 2) {
-        const __m256 first = load(k), second = load(k + 1);
-#pragma GCC unroll 8
+    for (int i = 0; i < N * R; ++i) total[i / R][i % R] = _mm256_setzero_ps();
+    for (int k = 0; k < w.width; ++k, data += BYTES, a += PANEL) {
+        if (ahead && k % (64 / BYTES) == 0)
+            for (int t = 0; t < N; ++t) fetch(data + t * stride + ahead, 1);
+        __m256 numbers[N];
+#pragma GCC unroll 2
+        for (int t = 0; t < N; ++t) {
+            const uint8_t* from = data + t * stride;
+            if constexpr (KIND == BRAIN) numbers[t] = bfloat_to_float(reinterpret_cast<const uint16_t*>(from));
+            else numbers[t] = _mm256_loadu_ps(reinterpret_cast<const float*>(from));
+            asm("" : "+x"(numbers[t]));  // or GCC reads it again for each row
+        }
+#pragma GCC unroll 4
         for (int r = 0; r < R; ++r) {
-            even[r] = _mm256_fmadd_ps(first, _mm256_set1_ps(a[size_t(r) * w.width + k]), even[r]);
-            odd[r] = _mm256_fmadd_ps(second, _mm256_set1_ps(a[size_t(r) * w.width + k + 1]), odd[r]);
+            const __m256 one = _mm256_set1_ps(a[r]);
+#pragma GCC unroll 2
+            for (int t = 0; t < N; ++t) total[t][r] = _mm256_fmadd_ps(numbers[t], one, total[t][r]);
         }
     }
 #pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
-        if (k < w.width) even[r] = _mm256_fmadd_ps(load(k), _mm256_set1_ps(a[size_t(r) * w.width + k]), even[r]);
-        out[r] = _mm256_add_ps(even[r], odd[r]);
-    }
+    for (int i = 0; i < N * R; ++i) out[i] = total[i / R][i % R];
 }
 
-template <int R>
-inline void tile_product(const Weight& w, int tile, const Rows& x, int row, __m256 out[R]) {
-    switch (w.kind) {
-        case FOUR: return four_tiles<R, 1>(w, tile, x, row, out);
-        case EIGHT: return eight_tile<R>(w, tile, x, row, out);
-        case BRAIN: return float_tile<R, true>(w, tile, x, row, out);
-        default: return float_tile<R, false>(w, tile, x, row, out);
-    }
-}
-
-constexpr int ROWS_AT_ONCE = 4;
+constexpr int TILES_AT_ONCE = 2;
 constexpr int ROWS_IN_CACHE = 32;
 
-inline void tile_product(const Weight& w, int tile, const Rows& x, int row, int count, __m256* out) {
-    switch (count) {
-        case 1: return tile_product<1>(w, tile, x, row, out);
-        case 2: return tile_product<2>(w, tile, x, row, out);
-        case 3: return tile_product<3>(w, tile, x, row, out);
-        default: return tile_product<ROWS_AT_ONCE>(w, tile, x, row, out);
+using TileProduct = void (*)(const Weight& w, int tile, const Rows& x, int row, size_t ahead, __m256* out);
+
+template <int R, int N>
+TileProduct tile_product(int kind) {
+    switch (kind) {
+        case FOUR: return code_tiles<FOUR, R, N>;
+        case EIGHT: return code_tiles<EIGHT, R, N>;
+        case BRAIN: return float_tiles<BRAIN, R, N>;
+        default: return float_tiles<FLOAT, R, N>;
+    }
+}
+
+// The product of `rows` rows (1 to PANEL) with `tiles` tiles.
+inline TileProduct tile_product(int kind, int rows, int tiles) {
+    switch (2 * rows + tiles) {
+        case 3: return tile_product<1, 1>(kind);
+        case 4: return tile_product<1, 2>(kind);
+        case 5: return tile_product<2, 1>(kind);
+        case 6: return tile_product<2, 2>(kind);
+        case 7: return tile_product<3, 1>(kind);
+        case 8: return tile_product<3, 2>(kind);
+        case 9: return tile_product<4, 1>(kind);
+        default: return tile_product<4, 2>(kind);
     }
 }
 
 // Call sink(row, tile, eight outputs) for rows [0, rows) and tiles [first, last).
 template <class Sink>
 inline void product(const Weight& w, const Rows& x, int rows, int first, int last, Sink&& sink) {
-    __m256 out[2 * ROWS_AT_ONCE];
+    __m256 out[TILES_AT_ONCE * PANEL];
+    const size_t ahead = TILES_AT_ONCE * w.tile_bytes();
     for (int block = 0; block < rows; block += ROWS_IN_CACHE) {
         const int end = block + ROWS_IN_CACHE < rows ? block + ROWS_IN_CACHE : rows;
         for (int tile = first, tiles; tile < last; tile += tiles) {
-            tiles = w.kind == FOUR && tile + 1 < last ? 2 : 1;
+            tiles = last - tile < TILES_AT_ONCE ? last - tile : TILES_AT_ONCE;
             for (int row = block, count; row < end; row += count) {
-                count = end - row < ROWS_AT_ONCE ? end - row : ROWS_AT_ONCE;
-                if (tiles == 2 && count == ROWS_AT_ONCE) four_tiles<ROWS_AT_ONCE, 2>(w, tile, x, row, out);
-                else for (int t = 0; t < tiles; ++t) tile_product(w, tile + t, x, row, count, out + t * count);
-                for (int i = 0; i < tiles * count; ++i) sink(row + i % count, tile + i / count, out[i]);
+                count = end - row < PANEL ? end - row : PANEL;
+                tile_product(w.kind, count, tiles)(w, tile, x, row, row == block ? ahead : 0, out);
+                for (int t = 0; t < tiles; ++t)
+                    for (int r = 0; r < count; ++r) sink(row + r, tile + t, out[t * count + r]);
             }
         }
     }
