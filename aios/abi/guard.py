@@ -90,6 +90,10 @@ class Gate(Protocol):
         """Take in an event that happened. The caller judged it before, in the same step, where it must be judged."""
         ...
 
+    def owed(self, pid: int) -> tuple[str, ...]:
+        """The open duties of a process, each in words."""
+        ...
+
     def mask_state(self, pid: int, now: float) -> MaskState:
         """Residuals per tool for the process, for the mask in the core."""
         ...

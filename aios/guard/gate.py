@@ -14,7 +14,7 @@ from aios.abi.guard import Denial, TraceEvent, Verdict
 from aios.abi.tools import ToolSpec
 from aios.formats.canonical import call_digest
 from aios.guard.core import MOST_EVENTS, Entry, Refusal, find_core
-from aios.guard.ending import Objection, is_objected, objections
+from aios.guard.ending import Objection, is_objected, objections, wanted_text
 from aios.guard.explain import Explainer
 from aios.guard.facts import Happening
 from aios.guard.kept import Kept
@@ -97,6 +97,14 @@ class RuleGate:
     def program(self) -> Program:
         """The compiled rules."""
         return self._program
+
+    def owed(self, pid: int) -> tuple[str, ...]:
+        """The open duties of a process, each as its rule, the call that does it, and the event that opened it."""
+        duties = self._program.duties
+        return tuple(
+            f"{duties[duty.rule].name}: {wanted_text(duties[duty.rule], duty)} since event {duty.opened}"
+            for duty in self._monitor.owed(pid)
+        )
 
     def declare(self, tools: Sequence[ToolSpec]) -> None:
         """Declare tools that the file does not declare itself; a repeated name is declared anew.

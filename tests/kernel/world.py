@@ -338,6 +338,10 @@ class LineGate:
     def _has_ok(self, tool: str, pid: int) -> bool:
         return any(event.kind in ("ok", "confirm") and event.tool == tool and event.pid == pid for event in self.events)
 
+    def owed(self, pid: int) -> tuple[str, ...]:
+        """Its rules know no duties."""
+        return ()
+
     def mask_state(self, pid: int, now: float) -> c.MaskState:
         done = sorted({event.tool for event in self.events if event.kind == "ok" and event.pid == pid})
         return c.MaskState(rules=self.digest, version=self.version, residuals={"done": done})

@@ -87,11 +87,13 @@ async def exit_(parts: Parts, running: Running, ask: ProcExit) -> Outcome:
     process = parts.process(running.pid)
     if process.pid == OPERATOR:
         raise Refusal("E-ACCESS", "the operator does not exit; shut the kernel down instead")
-    facts: list[AnyFact] = []
     if ask.code == 0:
-        facts.extend(parts.guardian.facts(_finish(parts, process)))
-    facts.append(ProcessExited(pid=process.pid, code=ask.code, value=ask.value, reason=ask.reason))
-    return Outcome(None, tuple(facts), then=lambda: _forget(parts.finished, process.pid))
+        judged: tuple[AnyFact, ...] = parts.guardian.facts(_finish(parts, process))
+        left = ""
+    else:
+        judged, left = _abandon(parts, process.pid)
+    exited = ProcessExited(pid=process.pid, code=ask.code, value=ask.value, reason=ask.reason + left)
+    return Outcome(None, (*judged, exited), then=lambda: _forget(parts.finished, process.pid))
 
 
 def _finish(parts: Parts, process: Process) -> TraceEvent | None:
@@ -103,6 +105,15 @@ def _finish(parts: Parts, process: Process) -> TraceEvent | None:
     if judged.gated and judged.event is not None:
         parts.finished[process.pid] = judged.event
     return judged.event
+
+
+def _abandon(parts: Parts, pid: int) -> tuple[tuple[AnyFact, ...], str]:
+    """Record an end that nobody judged, if it leaves duties open; return the facts, and the duties in words."""
+    gate = parts.guardian.gate_of(pid)
+    owed = gate.owed(pid) if gate is not None else ()
+    if owed and pid not in parts.finished:
+        parts.finished[pid] = parts.guardian.note(pid, "finish", parts.clock.now())
+    return parts.guardian.facts(parts.finished.get(pid)), f"; abandoned: {', '.join(owed)}" if owed else ""
 
 
 def _forget(finished: dict[int, TraceEvent], pid: int) -> None:
@@ -133,9 +144,11 @@ def send_signal(parts: Parts, target: Process, signal: Signal) -> tuple[AnyFact,
 
 def kill_facts(parts: Parts, pid: int, reason: str) -> tuple[AnyFact, ...]:
     """Return the facts that end a whole tree, children first."""
-    return tuple(
-        ProcessExited(pid=process.pid, code=KILLED, reason=reason, killed=True) for process in parts.state.subtree(pid)
-    )
+    facts: list[AnyFact] = []
+    for process in parts.state.subtree(pid):
+        abandoned, left = _abandon(parts, process.pid)
+        facts += [*abandoned, ProcessExited(pid=process.pid, code=KILLED, reason=reason + left, killed=True)]
+    return tuple(facts)
 
 
 async def kill(parts: Parts, pid: int, reason: str) -> None:
@@ -184,6 +197,7 @@ def info_of(parts: Parts, process: Process) -> ProcessInfo:
         trust=process.trust,
         resume=live.resume if live is not None else "",
         recovery=live.recovery if live is not None else "",
+        level="L1" if process.emitted else "L2",
         started_s=process.started_s,
         ended_s=process.ended_s,
         exit_code=exit_.code if exit_ is not None else None,
