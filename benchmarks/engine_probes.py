@@ -143,30 +143,42 @@ class Probes:
         """Gaps between the tokens of eight decoding agents while a prompt of 2,000 tokens arrives and is read."""
         engine = self.engine()
         gaps: list[float] = []
-        for _ in range(1 if self.quick else 3):
+        alone: list[float] = []
+        firsts: list[float] = []
+        for turn in range(1 if self.quick else 3):
             for number in range(1, 9):
                 engine.do(submit(f"{number}:main", prompt(64, number), 400))
             run_until(engine, lambda: all(c.turn and len(c.turn.generated) > 20 for c in engine.contexts.values()))
-            engine.do(submit("9:long", prompt(2000, 99), 16))
-            gaps += self._gaps(engine)
+            alone += [_step_ms(engine) for _ in range(20)]
+            engine.do(submit("9:long", prompt(2000, 99 + turn), 16))  # another each time: none is shared
+            found, first_s = self._gaps(engine)
+            gaps += found
+            firsts.append(first_s)
             for number in range(1, 9):
                 engine.do(Drop(context=ContextId(f"{number}:main"), epoch=1))
             engine.do(Drop(context=ContextId("9:long"), epoch=1))
             engine.take_messages()
         engine.close()
         sheet.keep("mixed_gap", gaps, "ms")
+        sheet.keep("mixed_gap_undisturbed", alone, "ms")
+        sheet.keep("mixed_first_token", firsts, "s")
+        sheet.results["mixed_gap_p99_vs_undisturbed"] = percentile(gaps, 99) / statistics.median(alone)
         sheet.values["mixed_gap_p99_vs_median"] = percentile(gaps, 99) / statistics.median(gaps)
 
-    def _gaps(self, engine: Engine) -> list[float]:
-        """Return the milliseconds between one decoding agent's tokens, until the long prompt has its answer."""
+    def _gaps(self, engine: Engine) -> tuple[list[float], float]:
+        """Return the milliseconds between one decoding agent's tokens until the long prompt has its answer, and the
+        seconds until its first token."""
         gaps: list[float] = []
-        last = {f"{number}:main": time.perf_counter() for number in range(1, 9)}
+        began, first_s = time.perf_counter(), 0.0
+        last = {f"{number}:main": began for number in range(1, 9)}
         while engine.step():
             now = time.perf_counter()
             for message in engine.take_messages():
                 if isinstance(message, Finished) and message.context == "9:long":
-                    return gaps
+                    return gaps, first_s
                 for row in message.rows if isinstance(message, Stepped) else ():
+                    if row.context == "9:long":
+                        first_s = first_s or now - began
                     if row.context in last:
                         gaps.append(1000 * (now - last[row.context]))
                         last[row.context] = now
@@ -253,6 +265,13 @@ def submit(name: str, tokens: list[int], max_tokens: int) -> Submit:
         facts=ProcessFacts(pid=int(name.partition(":")[0])),
         lease_tokens=max_tokens,
     )
+
+
+def _step_ms(engine: Engine) -> float:
+    began = time.perf_counter()
+    engine.step()
+    engine.take_messages()
+    return 1000 * (time.perf_counter() - began)
 
 
 def run_until(engine: Engine, is_done: Callable[[], bool]) -> None:

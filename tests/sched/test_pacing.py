@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from aios.abi.sched import Budget, Load
 from aios.ids import ContextId
 from aios.sched import make_planner
-from aios.sched.pacing import paced_tokens
+from aios.sched.pacing import FIRST_TOKEN_WEIGHT, paced_tokens
 from tests.sched.pool import Pool
 
 PAGE = 16
@@ -37,7 +37,7 @@ def test_a_step_is_stretched_no_further_than_agreed_or_by_one_page(
     paced = paced_tokens(loads(decoding, waiting), budget(overhead, tokens), slowdown)
     alone = overhead + decoding
     newcomers = min(waiting, 32 - decoding)
-    share = (slowdown - 1) * max(1.0, newcomers / decoding)
+    share = (slowdown - 1) * max(1.0, FIRST_TOKEN_WEIGHT * newcomers / decoding)
     assert 1 <= paced <= tokens
     assert paced <= PAGE or paced <= share * alone + 1e-6
     assert paced == tokens or paced % PAGE == 0
@@ -50,8 +50,8 @@ def test_prompts_have_the_whole_step_where_nobody_here_decodes_or_nothing_is_kno
 
 
 def test_the_more_wait_for_their_first_token_the_more_is_read() -> None:
-    read = [paced_tokens(loads(4, waiting), budget(4.0), 3.0) for waiting in (1, 4, 8, 16, 28, 1000)]
-    assert read == [16, 16, 32, 64, 112, 112]  # at most as many as there are rows for
+    read = [paced_tokens(loads(16, waiting), budget(4.0, rows=24), 2.0) for waiting in (1, 2, 4, 8, 1000)]
+    assert read == [16, 16, 32, 80, 80]  # at most as many as there are rows for
 
 
 @pytest.mark.parametrize("overhead", [0.0, 4.0, 40.0])
