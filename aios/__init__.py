@@ -1,7 +1,7 @@
 """aios: an operating system layer for AI agents.
 
 Owns the public names alone, each loaded when it is first touched (PEP 562): `import aios` costs nothing heavy.
-A name by which a program can start brings `aios.boot` with it, which says how programs come to a kernel.
+A name by which a program can start brings `aios.boot.program` with it, which says how programs come to a kernel.
 The types of the names are in the stub beside this file.
 """
 
@@ -116,7 +116,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'aios' has no attribute {name!r}")
     if name in _STARTING:
-        import_module("aios.boot")
+        import_module("aios.boot.program")
     value = getattr(import_module(_HOME[name]), name)
     globals()[name] = value
     return value

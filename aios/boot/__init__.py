@@ -1,6 +1,4 @@
-"""The composition root: kernels for programs, and the mains of the other operating-system processes."""
+"""The composition root: kernels for programs, and the mains of the other operating-system processes.
 
-from aios.boot.compose import embedded
-from aios.boot.program import connect, run_file
-
-__all__ = ["connect", "embedded", "run_file"]
+Loads nothing: the engine host starts without what only a kernel needs.
+"""

@@ -5,7 +5,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from aios import boot, config
+from aios import config
+from aios.boot.program import run_file
 from aios.cli import output
 from aios.cli.ending import Ending, in_order
 from aios.errors import UsageError
@@ -26,7 +27,7 @@ def run(file: Path, args: list[str], *, fresh: bool, flags: dict[str, Any]) -> i
 def attempt(file: Path, args: list[str], settings: config.Settings, ending: Ending, *, fresh: bool) -> int | None:
     """Run `file` and return its exit code; None if it was interrupted."""
     try:
-        status = boot.run_file(file, args, settings, fresh=fresh)
+        status = run_file(file, args, settings, fresh=fresh)
     except KeyboardInterrupt:
         return None
     except BaseException:

@@ -14,7 +14,7 @@ from aios.formats.spelling import HERMES, CallFormat
 from aios.guard.vocabulary import Bits, Vocabulary, listed
 
 _IN_STRING = '{0.open}{0.head}x{0.between}{{"an argument that no token names": "x'
-_CLOSES_NESTED = re.compile(rb'"[^"]*[\]}]')
+_CLOSES_NESTED = rb'"[^"\xff]*[\]}]'
 _BRACKETS = frozenset(b"]},")
 _SPECIAL = re.compile(rb'["\\\x00-\x1f]')
 _CONTROL = re.compile(rb"[\x00-\x1f]")
@@ -65,8 +65,7 @@ class Shapes:
     @cached_property
     def nested_in_string(self) -> Bits:
         """Tokens that may end a string and a container around it."""
-        text = self._vocabulary.text
-        return self._vocabulary.bits(token for token, data in enumerate(text) if _CLOSES_NESTED.search(data))
+        return self._vocabulary.matching(_CLOSES_NESTED)
 
     @cached_property
     def nested_behind_value(self) -> Bits:

@@ -1,32 +1,64 @@
-"""A vocabulary as a trie of bytes, built once for a model, and sets of its tokens as packed bit masks."""
+"""A vocabulary as a trie of bytes, opened where a mask walks, and sets of its tokens as packed bit masks."""
 
+import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from operator import itemgetter
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Bits = NDArray[np.uint32]
 
+_BETWEEN = b"\xff"
+"""Stands between joined texts: a byte that no UTF-8 holds, so nothing that is looked for reaches across it."""
+_WIDE = 64
+"""Tokens below a node from which on its children are made at the start; a first mask does not wait for them."""
+
+
+class _Sorted(NamedTuple):
+    """The tokens with text, by their text: all that begin alike stand together."""
+
+    tokens: list[int]
+    texts: list[bytes]
+
 
 class Trie:
-    """One node: tokens that end here, children by byte."""
+    """One node: tokens that end here, children by byte, made when first asked for."""
 
-    __slots__ = ("children", "depth", "tokens")
+    __slots__ = ("_children", "_high", "_low", "_sorted", "depth", "tokens")
 
-    def __init__(self, depth: int) -> None:
-        self.depth = depth
-        self.tokens: list[int] = []
-        self.children: dict[int, Trie] = {}
+    def __init__(self, source: _Sorted, low: int, high: int, depth: int) -> None:
+        self.depth, self._sorted, self._high = depth, source, high
+        end = low
+        while end < high and len(source.texts[end]) == depth:
+            end += 1
+        self.tokens, self._low = source.tokens[low:end], end
+        self._children: dict[int, Trie] | None = None
 
-    def below(self) -> Iterator[int]:
+    @property
+    def children(self) -> "dict[int, Trie]":
+        """The nodes one byte further on."""
+        if self._children is None:
+            self._children = dict(self._divided())
+        return self._children
+
+    def below(self) -> Sequence[int]:
         """Tokens that go on from here, without those that end here."""
-        stack = list(self.children.values())
-        while stack:
-            node = stack.pop()
-            yield from node.tokens
-            stack.extend(node.children.values())
+        return self._sorted.tokens[self._low : self._high]
+
+    def widest(self) -> "Iterator[Trie]":
+        """The children with many tokens below."""
+        return (child for child in self.children.values() if child._high - child._low > _WIDE)
+
+    def _divided(self) -> "Iterator[tuple[int, Trie]]":
+        low, texts = self._low, self._sorted.texts
+        while low < self._high:
+            byte = texts[low][self.depth]
+            end = bisect_right(texts, byte, low, self._high, key=itemgetter(self.depth))
+            yield byte, Trie(self._sorted, low, end, self.depth + 1)
+            low = end
 
 
 class Vocabulary:
@@ -36,21 +68,15 @@ class Vocabulary:
         self.special = frozenset(special_ids)
         self.text = tuple(b"" if token in self.special else data for token, data in enumerate(token_bytes))
         self.words = (len(self.text) + 31) // 32
-        self.root = Trie(0)
-        for token, data in enumerate(self.text):
-            if data:
-                self._enter(token, data)
+        tokens = sorted((token for token, data in enumerate(self.text) if data), key=self.text.__getitem__)
+        self.root = Trie(_Sorted(tokens, [self.text[token] for token in tokens]), 0, len(tokens), 0)
+        pending = [self.root]
+        while pending:
+            pending += pending.pop().widest()
+        self._joined = _BETWEEN.join(self.text)
+        self._starts = np.cumsum([0, *(len(data) + 1 for data in self.text)])
         self.untouched = self.bits(token for token, data in enumerate(self.text) if not data)
         """Tokens without text."""
-
-    def _enter(self, token: int, data: bytes) -> None:
-        node = self.root
-        for byte in data:
-            child = node.children.get(byte)
-            if child is None:
-                child = node.children[byte] = Trie(node.depth + 1)
-            node = child
-        node.tokens.append(token)
 
     def bits(self, tokens: Iterable[int]) -> Bits:
         """Pack a set of tokens."""
@@ -60,8 +86,13 @@ class Vocabulary:
         return found
 
     def having(self, *wanted: bytes) -> Bits:
-        """The tokens in whose text one of `wanted` occurs."""
-        return self.bits(token for token, data in enumerate(self.text) if any(part in data for part in wanted))
+        """The tokens in whose text one of `wanted`, parts of UTF-8, occurs."""
+        return self.matching(b"|".join(map(re.escape, wanted)))
+
+    def matching(self, pattern: bytes) -> Bits:
+        """The tokens in whose text a regular expression occurs that matches neither nothing nor the byte FF."""
+        places = [found.start() for found in re.finditer(pattern, self._joined)]
+        return self.bits(np.searchsorted(self._starts, places, side="right") - 1)
 
     def towards(self, texts: Sequence[bytes]) -> tuple[set[int], list[tuple[bytes, Trie]]]:
         """Tokens that are beginnings of one of `texts`, which rise, and the nodes where a text ends, with the text.
