@@ -3,8 +3,8 @@
 Knows nothing of pages: it runs what it is given. Each lane does its work in order; lanes run beside one another.
 """
 
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from enum import Enum, auto
 from typing import Protocol
 
@@ -31,6 +31,10 @@ class Copier(Protocol):
         """Run `work` behind what the lane has to do."""
         ...
 
+    def wait(self, futures: Collection[Future[None]]) -> None:
+        """Wait until one of `futures` is done, if there are any."""
+        ...
+
     def close(self) -> None:
         """Finish what was started; nothing may be started any more."""
         ...
@@ -48,6 +52,9 @@ class AtOnce:
         except Exception as error:  # noqa: BLE001 - a future carries it to whoever asks, as the threads' do
             future.set_exception(error)
         return future
+
+    def wait(self, futures: Collection[Future[None]]) -> None:
+        """All are done."""
 
     def close(self) -> None:
         """Nothing is under way."""
@@ -68,6 +75,10 @@ class InThreads:
         future = self._lanes[lane].submit(work)
         future.add_done_callback(lambda _: self._on_done())
         return future
+
+    def wait(self, futures: Collection[Future[None]]) -> None:
+        """Wait for the threads."""
+        wait(futures, return_when=FIRST_COMPLETED)
 
     def close(self) -> None:
         """Join the threads."""

@@ -243,7 +243,7 @@ class Memory:
                 page.users -= 1
         copied = self._save(leaving, tier, table.owner)
         self._let_go(table.pages)
-        self._cut_lost(table)
+        self.cut_lost(table)
         return Moved(_destination(table), pages, copied, copied * self.page_bytes)
 
     def fetch(self, table: PageTable) -> Arrival:
@@ -253,8 +253,7 @@ class Memory:
         """
         if table in self._arrivals:
             return self._arrivals[table]
-        if not table.resident:
-            self._cut_lost(table)
+        self.cut_lost(table)
         arrival = self._arrival(table)
         if not table.resident:
             away = [page for page in table.pages if page.is_away]
@@ -285,6 +284,16 @@ class Memory:
         while arrival.moved is None:
             self.wait()
         return arrival.moved
+
+    def cut_lost(self, table: PageTable) -> None:
+        """Cut a suspended table at its first lost page; an empty one counts as resident."""
+        if table.is_active:
+            return
+        lost = next((index for index, page in enumerate(table.pages) if page.is_lost), None)
+        if lost is not None:
+            self.truncate(table, lost * self.page_tokens)
+        if not table.pages:
+            table.resident = True
 
     def frames(self, table: PageTable) -> Tensor:
         """Return the device frames of a resident table, int64."""
@@ -349,7 +358,7 @@ class Memory:
         while self._traffic:
             self.wait()
         for look in self._looks:
-            look.future.exception()
+            self._copier.wait([look.future])
         self.settle()
 
     def look(self, table: PageTable) -> Future[tuple[str, ...]]:
@@ -449,7 +458,7 @@ class Memory:
             self._forget_lower(page)  # its bytes are about to differ from the copies
             for look in self._looks:
                 if page in look.held:
-                    look.future.exception()  # a full page, cut into while its digest is computed
+                    self._copier.wait([look.future])  # a full page, cut into while its digest is computed
             return
         assert page.frame is not None
         copy = Page(refs=1, users=1, frame=self.device.take())
@@ -543,14 +552,6 @@ class Memory:
             elif not page.refs:
                 self._forget_lower(page)
                 self._let_go([page])
-
-    def _cut_lost(self, table: PageTable) -> None:
-        """Cut a suspended table at its first lost page; an empty one counts as resident."""
-        lost = next((i for i, page in enumerate(table.pages) if page.is_lost), None)
-        if lost is not None:
-            self.truncate(table, lost * self.page_tokens)
-        if not table.pages:
-            table.resident = True
 
     # --- cached pages --------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ takes the entry away, and the copy is thrown away when it ends.
 
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -72,7 +72,7 @@ class Traffic:
     @property
     def num_leaving(self) -> int:
         """Device frames that will be free when the copies under way have ended."""
-        return len({page for transfer in self._under_way for page in transfer.pages if page.is_leaving})
+        return len({frame for transfer in self._under_way for frame in _leaving(transfer)})
 
     def start(self, to: Tier, pages: Sequence[Page], *, at_once: bool = False) -> None:
         """Begin to copy pages to `to`, where the caller has made sure of room for them; `at_once`: and finish it."""
@@ -92,7 +92,7 @@ class Traffic:
 
     def wait(self) -> None:
         """Wait until a transfer has ended, if any is under way."""
-        wait([transfer.future for transfer in self._under_way], return_when=FIRST_COMPLETED)
+        self._copier.wait([transfer.future for transfer in self._under_way])
 
     def give_back(self, target: Place) -> None:
         """Free the target of a copy that does not count."""
@@ -167,6 +167,16 @@ class Traffic:
             case _:
                 self._storage.store(_frames(sources), [slot for slot in targets if isinstance(slot, DiskSlot)])
         transfer.seconds = time.perf_counter() - began
+
+
+def _leaving(transfer: Transfer) -> Iterator[int]:
+    """Yield the device frames that nobody but the copy holds any more."""
+    for page, source, target in zip(transfer.pages, transfer.sources, transfer.targets, strict=True):
+        if isinstance(source, Frame) and source.tier is Tier.DEVICE:
+            if page.is_leaving or page.frame != source.number:
+                yield source.number
+        elif transfer.to is Tier.DEVICE and isinstance(target, Frame) and page.coming.get(Tier.DEVICE) is not transfer:
+            yield target.number
 
 
 def _frames(places: Sequence[Place]) -> list[Frame]:

@@ -101,6 +101,7 @@ class Workspace:
             table = answer.context.table
             if any(Tier.DISK in page.coming for page in table.pages):
                 return False
+            self.memory.cut_lost(table)
             answer.told, answer.look = self._description(answer), self.memory.look(table)
         if not answer.look.done():
             return False

@@ -1,6 +1,7 @@
 """A copier whose work is done when the test says so: every interleaving of copies and switches can be played."""
 
 from collections import deque
+from collections.abc import Collection
 from concurrent.futures import Future
 
 from aios.engine.copier import Lane, Work
@@ -17,6 +18,12 @@ class ByHand:
         future: Future[None] = Future()
         self._waiting[lane].append((work, future))
         return future
+
+    def wait(self, futures: Collection[Future[None]]) -> None:
+        """Do work, the oldest of each lane in turn, until one is done."""
+        while futures and not any(future.done() for future in futures):
+            for lane in Lane:
+                self.finish(lane, 1)
 
     def close(self) -> None:
         """Do all that is left."""

@@ -22,6 +22,8 @@ from tests.engine.tiny import CONFIG as TINY
 from tests.engine.tiny import submit, tiny_engine
 
 CONFIG = replace(TINY, heads=4, kv_heads=2, dim=32, ff=40)
+HEAD = (11, 12, 13, 14, 15, 16, 17, 18)
+"""Two pages that many prompts may begin with."""
 
 
 def random_weights(config: ModelConfig = CONFIG, seed: int = 3) -> Weights:
@@ -53,9 +55,9 @@ def decoder() -> tuple[Decoder, Numerics]:
     return Decoder(CONFIG, weights, numerics), numerics
 
 
-def engine(folder: Path | None = None, **shape: int) -> Engine:
+def engine(folder: Path | None = None, **shape: Any) -> Engine:
     """An engine on the tiny decoder, with the rounding of a bfloat16 pool."""
-    return tiny_engine(model=decoder()[0], dtype=torch.bfloat16, disk=folder, **shape)  # type: ignore[arg-type]
+    return tiny_engine(model=decoder()[0], dtype=torch.bfloat16, disk=folder, **shape)
 
 
 def prompt(number: int) -> list[int]:
@@ -64,8 +66,8 @@ def prompt(number: int) -> list[int]:
     return [dice.randrange(256) for _ in range(dice.randrange(1, 24))]
 
 
-def order(number: int) -> Submit:
-    """One of many orders, greedy ones and sampled ones."""
+def order(number: int, head: Tokens = ()) -> Submit:
+    """One of many orders, greedy ones and sampled ones; its prompt may follow a common head."""
     dice = random.Random(number)
     kinds: tuple[dict[str, Any], ...] = (
         {},
@@ -75,7 +77,7 @@ def order(number: int) -> Submit:
         {"top_k": 20},
     )
     sampling = dice.choice(kinds) | {"seed": number, "max_tokens": dice.randrange(3, 8)}
-    return submit(f"{number + 1}:main", prompt(number), **sampling)
+    return submit(f"{number + 1}:main", [*head, *prompt(number)], **sampling)
 
 
 def cached_pages(memory: Memory) -> list[Page]:
@@ -85,5 +87,5 @@ def cached_pages(memory: Memory) -> list[Page]:
 
 
 @cache
-def alone(number: int) -> Tokens:
-    return solo(engine(), order(number))
+def alone(number: int, head: Tokens = ()) -> Tokens:
+    return solo(engine(), order(number, head))

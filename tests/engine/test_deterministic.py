@@ -12,8 +12,8 @@ from aios.abi.core import Finished, Refused, Resume, Suspend
 from aios.engine.batch import Batch
 from aios.engine.engine import Engine
 from aios.ids import ContextId
-from tests.engine.deterministic import alone, cached_pages, decoder, engine, order, prompt
-from tests.engine.schedules import Story, again, solo
+from tests.engine.deterministic import HEAD, alone, cached_pages, decoder, engine, order, prompt
+from tests.engine.schedules import Story, Tokens, again, solo
 from tests.engine.tiny import one, run, submit, tiny_engine, tokens_of
 
 MAIN = ContextId("1:main")
@@ -24,24 +24,27 @@ SHAPES = (
 )
 
 
-def play(where: Engine, seed: int) -> int:
+def play(where: Engine, seed: int, head: Tokens = ()) -> int:
     """Play one schedule of two or three generations; return its preemption points."""
     dice = random.Random(seed)
     numbers = dice.sample(range(24), dice.choice((2, 2, 3)))
-    story = Story(where, [order(number) for number in numbers], prompt, dice)
+    story = Story(where, [order(number, head) for number in numbers], lambda n: [*head, *prompt(n)], dice)
     for name, tokens in story.play().items():
         number = int(name.split(":")[0]) - 1
-        assert tokens == alone(number), f"schedule {seed}: {name}"
+        assert tokens == alone(number, head), f"schedule {seed}: {name}"
     return story.points
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
+@pytest.mark.parametrize("shares", [False, True], ids=["each its own pages", "shared pages"])
 @pytest.mark.parametrize("quarter", range(4))
-def test_a_thousand_schedules_change_no_token(quarter: int, tmp_path: Path) -> None:
-    engines = [engine(tmp_path / str(index), **shape) for index, shape in enumerate(SHAPES)]
-    points = sum(play(engines[seed % len(engines)], seed) for seed in range(quarter, 1000, 4))
+def test_a_thousand_schedules_change_no_token(quarter: int, shares: bool, tmp_path: Path) -> None:
+    engines = [engine(tmp_path / str(index), shares=shares, **shape) for index, shape in enumerate(SHAPES)]
+    head = HEAD if shares else ()
+    points = sum(play(engines[seed % len(engines)], seed, head) for seed in range(quarter, 1000, 4))
     assert points > 1000
+    assert all(bool(used.statistics().tokens_shared) == shares for used in engines)
     for used in engines:
         cached = cached_pages(used.memory)
         assert used.memory.device.taken == {page.frame for page in cached} - {None}

@@ -6,17 +6,15 @@ from hashlib import blake2b
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import initialize, run_state_machine_as_test
 
 from aios.abi.core import AnyMessage, Cancel, Drop, Fork, Resume, Submit, Suspend
 from aios.engine.engine import Engine
 from aios.engine.prefix import Digest
 from aios.engine.shortcuts import Shortcuts
 from aios.ids import ContextId
-from tests.engine.deterministic import cached_pages, engine
-from tests.engine.machine import HOST_PAGES, PAGES, EngineMachine
+from tests.engine.deterministic import cached_pages
 from tests.engine.tiny import PAGE_TOKENS, finished, run, submit, tiny_engine, tokens_of
 
 HEAD = [*range(40, 80)]
@@ -234,28 +232,3 @@ def submit_again(order: Submit) -> Submit:
         facts=order.facts,
         lease_tokens=order.lease_tokens,
     )
-
-
-class SharingMachine(EngineMachine):
-    """The same laws where contexts of one tenant share pages."""
-
-    @initialize()
-    def started(self) -> None:
-        super().started()
-        self.engine.close()
-        self.engine = engine(self.disk, pages=PAGES, host_pages=HOST_PAGES, quantum=2, shares=True)
-
-
-@pytest.mark.slow
-def test_whatever_happens_pages_in_trees_are_counted_and_tokens_stay() -> None:
-    SharingMachine.operations.clear()
-    profile = settings(
-        deadline=None,
-        derandomize=True,
-        database=None,
-        max_examples=60,
-        stateful_step_count=50,
-        suppress_health_check=list(HealthCheck),
-    )
-    run_state_machine_as_test(SharingMachine, settings=profile)
-    assert SharingMachine.operations["finished"] > 4
