@@ -139,13 +139,13 @@ class Engine:
         """Do one forward step, or on a device begin one and take in another, if there is work; whether there was."""
         self._workspace.settle()
         self._settle_grammars()
-        began = self._clock()
+        began, had_flight = self._clock(), self._flight is not None
         if self._flight is not None and not self._flight.is_decode:
             self.land()
         plan = self._plan()
         if self._flight is not None:
             plan = self._follow(self._flight, plan)
-        is_working = self._flight is not None or self._launch(plan, began)
+        is_working = self._flight is not None or self._launch(plan, began) or had_flight
         if self._overlap is None:
             self.land()
         self._measure(began, is_working=is_working)
