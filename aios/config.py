@@ -128,6 +128,8 @@ class Settings(EngineSettings):
     cores: dict[str, CoreSettings] = Field(default_factory=dict)
     """Where model calls run, by name; empty = one engine host of our own. A call that names a model runs on a core that
     serves it, one that names none on any of them."""
+    listen: str = Field(default="", pattern=r"^((127\.0\.0\.1|localhost|\[::1\]):[0-9]{1,5})?$")
+    """Loopback address (HOST:PORT) where processes reach the kernel, OpenAI clients too; empty: the socket alone."""
     core_policy: Literal["first", "least-loaded", "prefix-affinity"] = "first"
     """Which of several cores a generation runs on: the first that is up, the one with the fewest calls, or the one
     that has had the longest common beginning of its prompt. When it cannot, another one goes on."""

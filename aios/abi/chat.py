@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from aios.abi.base import Json, Model
+from aios.abi.tools import ToolReport
 
 ToolChoice = str
 """`auto`, `none`, `required`, or the name of the one tool to call."""
@@ -88,6 +89,8 @@ class Generation(Model):
     logprobs: tuple[TokenLogprob, ...] = ()
     mask_version: int | None = None
     """Trace version that the guard's mask used; the gate re-checks when it is older."""
+    refused: tuple[ToolReport, ...] = Field(default=(), exclude_if=lambda value: not value)
+    """Calls of the caller's own tools that were not admitted, each with its reason; `tool_calls` holds the others."""
     parsed: Any = None
     """The JSON value when an output schema was asked for."""
     jump_forward: Literal["exact", "canonical"] | None = None

@@ -5,13 +5,14 @@ call (ARCHITECTURE section 2). Who asks is never in the body; the kernel knows i
 Replies' values: the docstring of each call names the type.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, model_validator
 
 from aios.abi.base import Json, Model
 from aios.abi.chat import Message, Sampling, ToolCall, ToolChoice
 from aios.abi.process import CapSpec, ProcessClass, Quota, Signal
+from aios.abi.tools import ToolSpec
 from aios.ids import SyscallId
 
 
@@ -36,10 +37,27 @@ class LlmGenerate(Call):
     """Prompt as token ids, instead of messages."""
     tools: tuple[str, ...] | None = None
     """Names of the tools offered; None: every tool that the process holds a capability for."""
+    client_tools: tuple[ToolSpec, ...] = Field(default=(), max_length=128, exclude_if=_is_unset)
+    """Tools that the caller runs itself, offered beside `tools`. A call of one needs the right to `tool:NAME` and is
+    judged here: the reply holds those whose `start` became durable with it, under ids of the kernel's; the others are
+    in `Generation.refused`. Their results come back by `tool.report`."""
+    continue_final: bool = Field(default=False, exclude_if=_is_unset)
+    """Whether the last message, of the assistant, is the beginning of the answer; the reply holds the rest."""
     tool_choice: ToolChoice = "auto"
     output_schema: dict[str, Any] | None = None
     """JSON schema that the text must match (it becomes the grammar)."""
     sampling: Sampling = Sampling()
+
+    @model_validator(mode="after")
+    def _can_be_continued(self) -> Self:
+        if not self.continue_final:
+            return self
+        last = self.messages[-1] if self.messages else None
+        if last is None or last.role != "assistant" or last.tool_calls:
+            raise ValueError("`continue_final` needs a last message of the assistant without calls")
+        if self.output_schema is not None or self.tool_choice not in ("auto", "none"):
+            raise ValueError("an answer in a grammar (`output_schema`, a demanded call) cannot be continued")
+        return self
 
 
 class ToolCallBatch(Call):
@@ -49,6 +67,33 @@ class ToolCallBatch(Call):
     calls: tuple[ToolCall, ...] = Field(min_length=1, max_length=64)
     mask_version: int | None = None
     """`Generation.mask_version` of the generation that made the calls, if one did."""
+
+
+class ReportedCall(Model):
+    """What became of a call that the caller ran itself."""
+
+    call: ToolCall
+    """As the reply of `llm.generate` gave it."""
+    status: Literal["ok", "error"] = "ok"
+    result: Json = None
+
+
+class ToolReports(Call):
+    """Tell the results of calls of the caller's own tools. Value: ids of those that were new.
+
+    Calls that the kernel does not know are left out; one that differs from what it committed, or that was told another
+    result before, fails everything with E-HISTORY.
+    """
+
+    call: Literal["tool.report"] = "tool.report"
+    reports: tuple[ReportedCall, ...] = Field(min_length=1, max_length=4096)
+
+
+class CallCancel(Call):
+    """End a running syscall of the caller's own with E-CANCELLED. Value: whether it was running."""
+
+    call: Literal["call.cancel"] = "call.cancel"
+    id: SyscallId
 
 
 class ToolList(Call):
@@ -270,7 +315,9 @@ class Rand(Call):
 AnyCall = Annotated[
     LlmGenerate
     | ToolCallBatch
+    | ToolReports
     | ToolList
+    | CallCancel
     | ProcSpawn
     | ProcWait
     | ProcExit

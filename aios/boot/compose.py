@@ -31,6 +31,7 @@ from aios.remote.core import RemoteCore
 from aios.remote.failures import TRANSIENT
 from aios.rundir import Descriptor, publish, socket_path, write_operator_token
 from aios.server.app import make_app
+from aios.server.tcp import serve_tcp
 from aios.server.unix import serve_unix
 from aios.tools.toolbox import Toolbox
 
@@ -74,6 +75,8 @@ async def embedded(settings: Settings, *, core: Core | None = None, fresh: bool 
         # The name first: what a dead kernel of this name left behind, its socket too, goes before ours is there.
         stack.enter_context(publish(here))
         await stack.enter_async_context(serve_unix(make_app(kernel), Path(here.socket)))
+        if settings.listen:
+            await stack.enter_async_context(serve_tcp(kernel, settings.listen))
         if not gc.get_freeze_count():  # once a process: what was loaded to start lives as long as the process anyway
             gc.freeze()  # or a full collection looks through all of it: 80 ms in which no syscall is answered
         yield kernel

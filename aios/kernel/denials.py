@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from aios.abi.events import GateJudged
 from aios.abi.guard import Denial, Verdict
 from aios.formats.canonical import canonical
 from aios.kernel.entities import Process
@@ -13,6 +14,21 @@ def denied_reason(process: Process, what: str, verdict: Verdict) -> str:
     rules = ", ".join(repr(denial.rule) for denial in verdict.denials)
     why = "; ".join(_why(denial) for denial in verdict.denials)
     return f"{who(process)}: {what} denied by rule {rules}: {why}{_plan(verdict)}"
+
+
+def judgement(
+    pid: int, tool: str, arguments: dict[str, Any], verdict: Verdict, reason: str, *, stale_mask: bool = False
+) -> GateJudged:
+    """Return the event that tells of the gate's verdict on a call."""
+    return GateJudged(
+        pid=pid,
+        tool=tool,
+        arguments=arguments,
+        verdict="allow" if verdict.allow else "deny",
+        rules=verdict.rules,
+        reason=reason,
+        stale_mask=stale_mask,
+    )
 
 
 def details_of(verdict: Verdict) -> dict[str, Any]:

@@ -43,6 +43,14 @@ class Effect:
 
 
 @dataclass(slots=True)
+class Emitted:
+    """A call that its caller runs itself."""
+
+    fact: r.CallEmitted
+    reported: r.CallReported | None = None
+
+
+@dataclass(slots=True)
 class Cap:
     """A capability; `used` and `spent` include what was used through capabilities derived from it."""
 
@@ -105,5 +113,7 @@ class Process:
     partials: dict[str, Partial] = field(default_factory=dict)
     sleeps: dict[str, r.SleepStarted] = field(default_factory=dict)
     effects: dict[tuple[str, int], Effect] = field(default_factory=dict)
+    emitted: OrderedDict[str, Emitted] = field(default_factory=OrderedDict)
+    """Calls that the program runs itself, by id."""
     heard: Counter[str] = field(default_factory=Counter)
     """User messages already in the guard's trace."""

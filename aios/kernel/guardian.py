@@ -17,6 +17,7 @@ import anyio.to_thread
 from aios.abi.core import MaskState
 from aios.abi.guard import Gate, TraceEvent, Verdict
 from aios.abi.tools import ToolSpec
+from aios.errors import RuleError
 from aios.kernel.records import RuleEvent
 from aios.kernel.state import KernelState
 
@@ -104,6 +105,14 @@ class Guardian:
         self._tools[spec.name] = spec
         for gate in self._gates.values():
             gate.declare([spec])
+
+    def lend(self, spec: ToolSpec) -> None:
+        """Tell all gates of a tool that a program runs itself. Raises RuleError, also where its name means another."""
+        known = self._tools.get(spec.name)
+        if known is not None and known.parameters != spec.parameters:
+            raise RuleError(f"tool {spec.name!r} has other parameters in this kernel; give yours another name")
+        if known is None:
+            self.declare(spec)
 
     async def adopt(self, rules: str) -> None:
         """Make sure that the gate for these additional rules exists. Raises RuleError.

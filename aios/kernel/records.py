@@ -135,6 +135,26 @@ class ToolResult(Fact, frozen=True, kw_only=True, tag="tool.result"):
     report: ToolReport
 
 
+class CallEmitted(Fact, frozen=True, kw_only=True, tag="call.emitted"):
+    """A call that was handed to its caller to run; its `start` is event `cause` of the guard's trace."""
+
+    call_id: str
+    tool: str
+    arguments: dict[str, Json]
+    cause: int
+    cap: int | None = None
+    spend: float = 0.0
+
+
+class CallReported(Fact, frozen=True, kw_only=True, tag="call.reported"):
+    """What the caller says that became of an emitted call."""
+
+    call_id: str
+    status: str
+    digest: str
+    """Of the result."""
+
+
 class ApprovalAsked(Fact, frozen=True, kw_only=True, tag="approval.asked"):
     """`id` and `index` tie it to the syscall that waits, so that a replay finds it again."""
 
@@ -206,6 +226,8 @@ AnyFact = (
     | SleepStarted
     | ToolIntent
     | ToolResult
+    | CallEmitted
+    | CallReported
     | ApprovalAsked
     | ApprovalDecided
     | CapGranted

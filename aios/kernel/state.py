@@ -14,11 +14,13 @@ from aios.abi.guard import TraceEvent
 from aios.abi.process import Exit, UsageTotals
 from aios.ids import OPERATOR
 from aios.kernel import records as r
-from aios.kernel.entities import Approval, Cap, Effect, Partial, Process, Recorded
+from aios.kernel.entities import Approval, Cap, Effect, Emitted, Partial, Process, Recorded
 
 KEPT_PAST = 1024
 """Exited and reaped processes that `ps --all` still shows."""
 KEPT_OPERATOR_REPLIES = 1024
+KEPT_EMITTED = 4096
+"""Calls that a program runs itself whose results are awaited or compared."""
 
 
 class KernelState:
@@ -51,6 +53,8 @@ class KernelState:
             r.SleepStarted: self._sleep_started,
             r.ToolIntent: self._tool_intent,
             r.ToolResult: self._tool_result,
+            r.CallEmitted: self._call_emitted,
+            r.CallReported: self._call_reported,
             r.ApprovalAsked: self._approval_asked,
             r.ApprovalDecided: self._approval_decided,
             r.CapGranted: self._cap_granted,
@@ -178,6 +182,7 @@ class KernelState:
         for store in (process.memory, process.partials, process.sleeps, process.effects, process.contexts):
             store.clear()
         process.heard.clear()
+        process.emitted.clear()
         process.replies.clear()
         for cap in process.caps:
             self._bury(cap)
@@ -283,7 +288,20 @@ class KernelState:
         if fact.report.status in ("error", "denied"):
             self._charge(effect.intent, -1)  # certainly no effect: the right was not used
 
-    def _charge(self, intent: r.ToolIntent, sign: int) -> None:
+    def _call_emitted(self, fact: r.CallEmitted, time: float) -> None:
+        process = self.alive(fact.pid)
+        if process is not None:
+            process.emitted[fact.call_id] = Emitted(fact)
+            while len(process.emitted) > KEPT_EMITTED:
+                process.emitted.popitem(last=False)
+        self._charge(fact, 1)
+
+    def _call_reported(self, fact: r.CallReported, time: float) -> None:
+        process = self.alive(fact.pid)
+        if process is not None and fact.call_id in process.emitted:
+            process.emitted[fact.call_id].reported = fact
+
+    def _charge(self, intent: r.ToolIntent | r.CallEmitted, sign: int) -> None:
         cap = self.caps.get(intent.cap) if intent.cap is not None else None
         for one in self.cap_chain(cap) if cap is not None else ():
             one.used += sign

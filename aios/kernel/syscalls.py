@@ -21,7 +21,7 @@ from aios.abi.syscalls import Request
 from aios.errors import AiosError, StoreError
 from aios.ids import OPERATOR
 from aios.kernel import replay
-from aios.kernel.calls import cap, ctx, human, info, llm, mem, proc, time, tool
+from aios.kernel.calls import cap, client, ctx, human, info, llm, mem, proc, time, tool
 from aios.kernel.entities import Recorded
 from aios.kernel.outcome import Outcome, Unanswered
 from aios.kernel.parts import Parts
@@ -35,6 +35,8 @@ HANDLERS: dict[str, Handler] = {
     "llm.generate": llm.generate,
     "tool.call": tool.call,
     "tool.list": tool.list_,
+    "tool.report": client.report,
+    "call.cancel": client.cancel,
     "proc.spawn": proc.spawn,
     "proc.wait": proc.wait,
     "proc.exit": proc.exit_,

@@ -71,6 +71,25 @@ def _tool_finished(fact: r.ToolResult, state: KernelState) -> events.AnyEvent:
     )
 
 
+def _emitted(fact: r.CallEmitted, state: KernelState) -> events.AnyEvent:
+    return events.ToolStarted(pid=fact.pid, call_id=fact.call_id, tool=fact.tool, effect="client", key="")
+
+
+def _reported(fact: r.CallReported, state: KernelState) -> events.AnyEvent | None:
+    process = state.alive(fact.pid)
+    emitted = process.emitted.get(fact.call_id) if process is not None else None
+    if emitted is None:
+        return None
+    return events.ToolFinished(
+        pid=fact.pid,
+        call_id=fact.call_id,
+        tool=emitted.fact.tool,
+        status=fact.status,
+        run_s=0.0,
+        reason="reported by the client",
+    )
+
+
 def _asked(fact: r.ApprovalAsked, state: KernelState) -> events.AnyEvent:
     info = fact.info
     what = info.tool if info.kind != "question" else info.question
@@ -100,6 +119,8 @@ _EVENTS: Mapping[type, Callable[[Any, KernelState], events.AnyEvent | None]] = {
     r.ProcessReaped: _waited,
     r.ToolIntent: _tool_started,
     r.ToolResult: _tool_finished,
+    r.CallEmitted: _emitted,
+    r.CallReported: _reported,
     r.ApprovalAsked: _asked,
     r.ApprovalDecided: _decided,
     r.Announced: _announced,

@@ -43,15 +43,20 @@ def body(
     """Write the request. Raises Rejected.
 
     `tools` are those offered, `names` is what `wire_names` made, `more` follows the conversation. An answer that was
-    `begun` is continued where the endpoint can; otherwise it starts anew.
+    `begun` is continued where the endpoint can; otherwise it starts anew. One whose beginning the caller gave is
+    rejected there.
     """
     if ask.tokens:
         raise Rejected("an endpoint takes messages, not token ids; give `messages`", "E-REMOTE-TOKENS")
     theirs = {ours: name for name, ours in names.items()}
-    messages = [_message(one, theirs) for one in (*ask.messages, *more)]
+    past = ask.messages[:-1] if ask.continue_final and not more else ask.messages
+    given = ask.messages[-1].content if ask.continue_final and not more else ""
+    if given and continuation == "none":
+        raise Rejected("this endpoint cannot go on with an answer that was begun (setting `continuation`)")
+    messages = [_message(one, theirs) for one in (*past, *more)]
     found: dict[str, Any] = {"model": model, "messages": messages, **_sampling(ask.sampling, max_tokens)}
-    if begun and continuation != "none":
-        messages.append({"role": "assistant", "content": begun})
+    if given or (begun and continuation != "none"):
+        messages.append({"role": "assistant", "content": given + begun})
         if continuation == "flag":
             found |= {"continue_final_message": True, "add_generation_prompt": False}
     if tools and ask.tool_choice != "none":

@@ -1,4 +1,4 @@
-"""The native API: `syscall`, `stream`, `events`, and `healthz`.
+"""The native API: `syscall`, `stream`, `events`, and `healthz`; beside it the OpenAI door (`aios.server.openai`).
 
 Who asks is in the token alone, never in the body. A reply of the kernel, a denial too, is HTTP 200; other statuses
 are refusals of the server (`aios.server.refusals`). No CORS; nothing here is for browsers.
@@ -19,6 +19,7 @@ from aios.server import refusals
 from aios.server.intake import door_of, number_of, syscall_of
 from aios.server.lifeline import Lifeline
 from aios.server.lines import Lines
+from aios.server.openai.routes import OpenAI
 from aios.server.refusals import Refusal
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
@@ -36,6 +37,8 @@ def make_app(doorkeeper: Doorkeeper, *, max_body_bytes: int = MAX_BODY_BYTES) ->
     app.add_route("/aios/v1/stream", api.stream, methods=["POST"])
     app.add_route("/aios/v1/events", api.events, methods=["GET"])
     app.add_route("/healthz", api.healthz, methods=["GET"])
+    for path, method, endpoint in OpenAI(doorkeeper, api.lifeline, max_body_bytes).routes:
+        app.add_route(path, endpoint, methods=[method])
     refusals.install(app)
     return app
 

@@ -27,11 +27,11 @@ def door_of(http: HttpRequest, doorkeeper: Doorkeeper) -> Door:
 
 async def syscall_of(http: HttpRequest, max_bytes: int) -> syscalls.Request:
     """Read and validate the body. Refuses with 413, 400 (not JSON) or 422 (not a syscall)."""
-    body = await _read(http, max_bytes)
+    body = await body_of(http, max_bytes)
     try:
         return syscalls.REQUEST.validate_json(body)
     except ValidationError as error:
-        raise _misread(error) from None
+        raise misread(error, 422, "E-SYSCALL", "not a syscall: ") from None
 
 
 def number_of(http: HttpRequest, name: str) -> int | None:
@@ -51,8 +51,8 @@ def _bearer(http: HttpRequest) -> str:
     return token.strip()
 
 
-async def _read(http: HttpRequest, max_bytes: int) -> bytes:
-    """Read the body; stop reading as soon as it is too large, whatever its header promised."""
+async def body_of(http: HttpRequest, max_bytes: int) -> bytes:
+    """Read the body; stop reading as soon as it is too large, whatever its header promised. Refuses with 413, 400."""
     if int(http.headers.get("content-length", "0")) > max_bytes:
         raise _too_large(max_bytes)
     body = b""
@@ -72,11 +72,11 @@ def _too_large(max_bytes: int) -> Refusal:
     return Refusal(413, "E-TOO-LARGE", f"the body is larger than {max_bytes} bytes")
 
 
-def _misread(error: ValidationError) -> Refusal:
+def misread(error: ValidationError, status: int, code: str, what: str = "") -> Refusal:
     """Say what is wrong with a body without repeating its values: they may be long or secret."""
     items = error.errors(include_url=False, include_context=False, include_input=False)
     if items[0]["type"] == "json_invalid":
         return Refusal(400, "E-BODY", f"the body is not JSON: {items[0]['msg']}")
     shown = [f"{'.'.join(str(part) for part in item['loc']) or 'body'}: {item['msg']}" for item in items]
     rest = f" (and {len(shown) - _SHOWN_ERRORS} more)" if len(shown) > _SHOWN_ERRORS else ""
-    return Refusal(422, "E-SYSCALL", "not a syscall: " + "; ".join(shown[:_SHOWN_ERRORS]) + rest)
+    return Refusal(status, code, what + "; ".join(shown[:_SHOWN_ERRORS]) + rest)

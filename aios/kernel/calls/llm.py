@@ -14,6 +14,7 @@ from aios.abi.syscalls import LlmGenerate
 from aios.abi.tools import ToolSpec
 from aios.errors import EngineError, EngineLost
 from aios.ids import Pid, context_id
+from aios.kernel.calls.client import Emission, lend
 from aios.kernel.calls.tool import offered
 from aios.kernel.contexts import Generating
 from aios.kernel.denials import denied_reason, details_of
@@ -32,6 +33,7 @@ async def generate(parts: Parts, running: Running, ask: LlmGenerate) -> Outcome:
     process = parts.process(running.pid)
     _check_model(parts, process, ask.model)
     tools = _tools(parts, process, ask)
+    lend(parts, process, tools, ask.client_tools)
     context = context_id(Pid(process.pid), ask.context)
     began = parts.monotonic()
     turn = parts.book.entry(context).turn
@@ -65,7 +67,7 @@ class Generated:
         self.generation = Generating(
             context=context_id(Pid(process.pid), ask.context),
             request=ask,
-            tools=tools,
+            tools=(*tools, *ask.client_tools),
             facts=parts.facts_of(process),
             lease_tokens=len(recovered) + self.hold.amount,
             tokens=recovered,
@@ -189,9 +191,13 @@ class Generated:
         facts: list[AnyFact] = [*stream.prelude, owed]
         facts.extend(self._say(result, tuple(facts)))
         self.running.owing = tuple
+        emission = Emission(self.parts, self.running, self.ask.client_tools)
+        result = emission.judge(result)
+        facts.extend(emission.facts)
         generation = self.generation
 
         def publish() -> None:
+            emission.settle()
             self.parts.tokens.publish(stream, len(generation.tokens), len(generation.texts))
 
         return Outcome(result.model_dump(mode="json"), tuple(facts), then=publish)

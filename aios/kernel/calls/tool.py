@@ -10,7 +10,6 @@ from typing import Any
 import anyio
 import msgspec
 
-from aios.abi import events
 from aios.abi.chat import ToolCall
 from aios.abi.guard import TraceEvent
 from aios.abi.syscalls import ToolCallBatch, ToolList
@@ -18,7 +17,7 @@ from aios.abi.tools import Effect, ToolReport, ToolSpec
 from aios.errors import StoreError, ToolError
 from aios.formats.canonical import call_digest
 from aios.kernel.approvals import Question
-from aios.kernel.denials import denied_reason
+from aios.kernel.denials import denied_reason, judgement
 from aios.kernel.ledger import Recovery, needs_durable_intent, needs_flush, recovery_of
 from aios.kernel.outcome import Outcome, Refusal, who
 from aios.kernel.parts import Parts
@@ -144,17 +143,8 @@ class Job:
         verdict = judged.verdict
         reason = "" if verdict.allow else denied_reason(self.process, f"tool {tool!r}", verdict)
         if judged.gated:
-            self.parts.bus.emit(
-                events.GateJudged(
-                    pid=self.running.pid,
-                    tool=tool,
-                    arguments=arguments,
-                    verdict="allow" if verdict.allow else "deny",
-                    rules=verdict.rules,
-                    reason=reason,
-                    stale_mask=is_stale,
-                )
-            )
+            pid = self.running.pid
+            self.parts.bus.emit(judgement(pid, tool, arguments, verdict, reason, stale_mask=is_stale))
         if judged.event is None:
             self.give_back()
             self._end("denied", code="E-GUARD-DENIED", reason=reason, rules=verdict.rules, plan=verdict.plan)
