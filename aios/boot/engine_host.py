@@ -41,6 +41,7 @@ from aios.engine.host import Wire, die, serve
 from aios.engine.loader import LoadedModel, load_model
 from aios.engine.placement import GPU_DTYPE, pick_device
 from aios.engine.prefix import PrefixTrees
+from aios.engine.runner import Runner
 from aios.engine.shortcuts import Shortcuts
 from aios.engine.tiers import Memory
 from aios.errors import AiosError
@@ -153,6 +154,7 @@ def make_engine(
         call_format=spelling,
         shortcuts=shortcuts(settings),
         prefixes=PrefixTrees(memory) if shares_prefixes(loaded, settings) else None,
+        ahead=loaded.model if isinstance(loaded.model, Runner) else None,
         is_exact=loaded.numerics.is_exact,
         may_drop=loaded.numerics.is_exact or not settings.deterministic,
         on_ready=on_ready,
