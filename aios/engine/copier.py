@@ -99,12 +99,14 @@ class OnStreams(InThreads):
 
     def start(self, lane: Lane, work: Work) -> Future[None]:
         """Queue `work` behind what the current stream has been given."""
-        before, stream = torch.cuda.Event(), self._streams[lane]  # type: ignore[no-untyped-call]
+        # a blocking event: this thread sleeps instead of taking a core from the step loop
+        before, stream = torch.cuda.Event(blocking=True), self._streams[lane]  # type: ignore[no-untyped-call]
         before.record()
 
         def on_stream() -> None:
+            # waited for here and not in the stream, so that what `work` times is the copy and not the step before it
+            before.synchronize()
             with torch.cuda.stream(stream):
-                stream.wait_event(before)
                 work()
             stream.synchronize()
 

@@ -150,12 +150,17 @@ def _found(ask: Ask, chosen: Sequence[float], logprobs: Sequence[float]) -> Foun
 
 
 class DeviceChooser:
-    """Implements `aios.engine.choosing.Chooser` for logits, [rows, vocab], on `device`."""
+    """Implements `aios.engine.choosing.Chooser` for logits, [rows, vocab], on `device`.
+
+    Chooses once at the beginning, so that nothing has to be compiled while somebody waits.
+    """
 
     def __init__(self, lexicon: Lexicon, device: torch.device, *, vocab: int) -> None:
         self._lexicon, self._device, self._words = lexicon, device, -(-vocab // 32)
         self.num_masked = 0
         """Favourites that the guard alone forbade, so far."""
+        one = torch.ones(1, dtype=torch.float64, device=device)
+        mask_sample(torch.zeros((1, vocab), device=device), self._unmasked(1), one, one / 2)
 
     def look(self, grants: Sequence[Grant], logits: Tensor, *, ahead: int = 0) -> Picks:
         """Give the choices of a step to the device. `ahead`: tokens of each context that were chosen but not read."""
@@ -238,7 +243,7 @@ class DeviceChooser:
         samplings = [ask.turn.sampling for ask in asks]
         heats = [sampling.temperature for sampling in samplings]
         numbers = [_uniform(ask) for ask in asks]
-        temperatures, uniforms = self.down([heats, numbers], np.float64)
+        temperatures, uniforms = self.down(heats, np.float64), self.down(numbers, np.float64)
         bits = self._bits(asks)
         tokens, favourites = mask_sample(logits, bits, temperatures, uniforms)
         ranked = [row for row, ask in enumerate(asks) if ask.is_ranked]
@@ -251,11 +256,14 @@ class DeviceChooser:
             tokens = tokens.index_copy(0, rows, drawn)
         return tokens, favourites
 
+    def _unmasked(self, rows: int) -> Tensor:
+        return torch.full((rows, self._words), -1, dtype=torch.int32, device=self._device)
+
     def _bits(self, asks: Sequence[Ask]) -> Tensor:
         """Return the masks as int32 [rows, words]; most steps have none."""
         restricted = [(row, ask.allowed) for row, ask in enumerate(asks) if isinstance(ask.allowed, Allowed)]
         if not restricted:
-            return torch.full((len(asks), self._words), -1, dtype=torch.int32, device=self._device)
+            return self._unmasked(len(asks))
         bits = np.full((len(asks), self._words), 2**32 - 1, dtype=np.uint32)
         for row, found in restricted:
             bits[row] = 0  # what the model has beyond the vocabulary

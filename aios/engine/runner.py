@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from aios.engine.batch import Batch, ModelConfig, TableBatch
+from aios.engine.batch import Batch, ModelConfig, Row, TableBatch
 from aios_kernels.tables import Tables, make_tables
 
 Replay = Callable[[], Tensor]
@@ -104,11 +104,12 @@ class Runner:
 
     @torch.inference_mode()
     def warm(self) -> None:
-        """Capture every size, so that none has to be captured while somebody waits."""
+        """Capture every size and run a prompt, so that nothing has to be compiled while somebody waits."""
         for rows in reversed(self._row_sizes):
             for context in reversed(self._context_sizes):
                 self._inputs.clear(rows)
                 self._replay(_Size(rows, context))
+        self._decoder.forward(self._as_tables(self._inputs.prompt()), self._pool)
 
     @torch.inference_mode()
     def forward(self, batch: Batch, pool: Tensor, *, chosen: Tensor | None = None) -> Tensor:
@@ -196,6 +197,13 @@ class _Inputs:
         self._wait()
         self._spare(0, rows)
         self._send()
+
+    def prompt(self) -> Batch:
+        """Return a step of two new tokens beside one, on the spare page."""
+        page, places = torch.tensor([self._spare_page]), torch.tensor([0, 1, 0]) % self._page_tokens
+        rows = [Row(0, 2, 2, page.repeat(2)), Row(2, 1, 1, page)]
+        slots = self._spare_page * self._page_tokens + places
+        return Batch(torch.zeros(3, dtype=torch.int64), places, slots, rows, torch.tensor([1, 2]))
 
     def batch(self, size: _Size) -> TableBatch:
         """Return the step of that size, as views of what `fill` writes."""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from aios.engine.disk import DiskTier, SnapshotError
 from aios.engine.pages import DiskSlot, Tier
+from aios.engine.pinning import pin
 
 _DIGEST_BYTES = 16
 
@@ -37,7 +38,9 @@ class Storage:
 
     def __init__(self, pool: Tensor, *, host_pages: int, disk: DiskTier | None, checks_host: bool = False) -> None:
         self._pool, self._disk, self._checks_host = pool, disk, checks_host
-        host = torch.empty((host_pages, *pool.shape[1:]), dtype=pool.dtype, pin_memory=pool.is_cuda)
+        host = torch.empty((host_pages, *pool.shape[1:]), dtype=pool.dtype)
+        if pool.is_cuda and host_pages:
+            pin(host, self)
         self._bytes = {Tier.DEVICE: _as_bytes(pool), Tier.HOST: _as_bytes(host)}
         self._host_sums: dict[int, int] = {}
 
