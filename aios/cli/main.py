@@ -30,6 +30,8 @@ models = typer.Typer(help="Models on this machine.", no_args_is_help=True, rich_
 tools = typer.Typer(help="Tools that a kernel knows.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(models, name="models")
 app.add_typer(tools, name="tools")
+rules = typer.Typer(help="Rule files and traces.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(rules, name="rules")
 
 Kernel = Annotated[
     str | None, typer.Option("--kernel", metavar="NAME", help="Which kernel; needed only when several live.")
@@ -37,6 +39,7 @@ Kernel = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Pid = Annotated[int, typer.Argument(min=1, metavar="PID")]
 Pids = Annotated[list[int], typer.Argument(min=1, metavar="PID…")]
+RuleFile = Annotated[Path, typer.Argument(metavar="FILE")]
 ApprovalId = Annotated[int | None, typer.Argument(min=1, metavar="[ID]", help="Without it: list what waits.")]
 Digest = Annotated[str | None, typer.Option(help="Decide only if the call still has this digest.")]
 Answer = Annotated[str, typer.Option(help="Text for the agent: the answer to its question, or why.")]
@@ -235,6 +238,28 @@ def version() -> None:
     from importlib.metadata import version as version_of
 
     print(version_of("aios-kernel"))
+
+
+@rules.command("replay")
+def rules_replay(
+    file: RuleFile,
+    traces: Annotated[list[Path], typer.Argument(metavar="TRACE…", help="Files of JSON lines, or folders of them.")],
+    json: Json = False,
+    audit: Annotated[bool, typer.Option("--audit", help="Record what is denied as it happened.")] = False,
+    viability: Annotated[str | None, typer.Option(help="V0, V1 or V2, instead of what the file says.")] = None,
+) -> None:
+    """Judge recorded traces; 0 all allowed, 77 denials or violations, 2 a bad trace, 78 a bad rule file."""
+    from aios.cli import rules as verbs
+
+    raise typer.Exit(verbs.replay(file, traces, json=json, audit=audit, viability=viability))
+
+
+@rules.command("explain")
+def rules_explain(file: RuleFile, trace: Annotated[Path, typer.Argument(metavar="TRACE")]) -> None:
+    """Say why calls of a trace are denied, which events are to blame, and what would help."""
+    from aios.cli import rules as verbs
+
+    raise typer.Exit(verbs.explain(file, trace))
 
 
 def main(argv: list[str] | None = None) -> None:

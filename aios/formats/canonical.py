@@ -9,6 +9,8 @@ import json
 from decimal import Decimal
 from typing import Any
 
+_text = json.JSONEncoder(ensure_ascii=False).encode  # made once: `json.dumps` makes one for every call
+
 
 def canonical(value: Any) -> str:
     """Write `value` (JSON types and Decimal) canonically.
@@ -20,7 +22,7 @@ def canonical(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
+        return _text(value)
     if isinstance(value, int):
         return str(value)
     if isinstance(value, float | Decimal):

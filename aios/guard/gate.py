@@ -4,6 +4,7 @@ Turns trace events into what the monitor reads, judges, explains. Total: whateve
 denial. Knows no clock and no I/O; time comes with each event.
 """
 
+import hashlib
 from collections import deque
 from collections.abc import Sequence
 from copy import copy
@@ -64,6 +65,7 @@ class RuleGate:
         self._time = 0
         self._log: deque[Entry] = deque(maxlen=MOST_EVENTS)
         """The last events, for the cores of refusals only; not part of the state."""
+        self._read: tuple[TraceEvent, Happening] | None = None
         self._broken = ""
         """Why the trace cannot be trusted any more; every later call is denied."""
 
@@ -119,6 +121,7 @@ class RuleGate:
             self._specs = before
             raise
         self._monitor.adopt(self._program)
+        self._read = None
         self._kept = Kept(self._program)
 
     # --- judging ---------------------------------------------------------------------------------------------------
@@ -211,6 +214,15 @@ class RuleGate:
         elif not wrong:
             self._take(event)
 
+    def distrust(self, why: str) -> None:
+        """Take the trace as broken from here on: every later call is denied as `!trace`."""
+        self._broken = self._broken or why
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether the trace cannot be trusted any more."""
+        return bool(self._broken)
+
     def _impossible(self, event: TraceEvent) -> str:
         if event.seq <= self._version:
             return f"numbers must increase, after {self._version}"
@@ -236,7 +248,15 @@ class RuleGate:
         self._log.append(Entry(event.pid, happening, event.cause))
 
     def read(self, event: TraceEvent) -> Happening:
-        """Read an event as rules see it."""
+        """Read an event as rules see it. The last start is remembered: it is judged and then recorded."""
+        if self._read is not None and self._read[0] is event:
+            return self._read[1]
+        found = self._read_anew(event)
+        if event.kind == "start":
+            self._read = (event, found)
+        return found
+
+    def _read_anew(self, event: TraceEvent) -> Happening:
         if event.kind in _ANSWERS and event.cause is not None:
             started = self._monitor.facts(event.pid).outstanding[event.cause].call
             result = UNKNOWN if event.kind == "lost" else event.result
@@ -309,6 +329,18 @@ class RuleGate:
         self._version, self._time, self._broken = found["version"], found["time"], found["broken"]
         self._monitor, self._kept = Monitor(self._program), Kept(self._program)
         self._monitor.scopes.update(found["scopes"])
+
+    def state_digest(self) -> str:
+        """Digest of the whole state."""
+        return "sha256:" + hashlib.sha256(self.save()).hexdigest()
+
+    def fresh(self) -> "RuleGate":
+        """A gate for the same rules with an empty trace; costs no compilation."""
+        other = copy(self)
+        other._monitor, other._log = Monitor(self._program), deque(maxlen=MOST_EVENTS)
+        other._kept = self._kept.emptied()
+        other._version, other._time, other._broken = 0, 0, ""
+        return other
 
     def twin(self, pid: int) -> "RuleGate":
         """An independent gate in the same state, for what concerns `pid`: plans are tried on it."""

@@ -145,6 +145,11 @@ class Monitor:
         """The open duties of a process."""
         return duties.owed(self.facts(pid), self.scopes[SHARED], pid) if self.program.duties else []
 
+    def all_owed(self) -> list[Duty]:
+        """The open duties of all processes, in the order in which they opened."""
+        found = [duty for facts in self.scopes.values() for duty in facts.duties]
+        return sorted(found, key=lambda duty: (duty.opened, duty.rule))
+
     def uncertain(self, pid: int, ending: Happening) -> list[int]:
         """Numbers of the unanswered calls of a process that may turn out to have opened a duty."""
         return duties.uncertain(self.program.duties, self.frame(pid, ending), pid) if self.program.duties else []

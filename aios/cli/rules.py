@@ -1,0 +1,135 @@
+"""`rules replay`, `test`, `check`, `fmt`, `explain`: rule files and traces, without a kernel."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from aios.cli import output
+from aios.cli.columns import plain
+from aios.errors import RuleError, UsageError
+from aios.guard.gate import RuleGate, compile_rules
+from aios.guard.replay import OK, REFUSED, UNREADABLE, Replay, written
+from aios.guard.traces import Fault
+
+_WORST = {OK: 0, 77: 1, UNREADABLE: 2}
+
+
+def replay(file: Path, traces: list[Path], *, json: bool, audit: bool, viability: str | None) -> int:
+    """Replay traces under a rule file; return the exit code, the worst of all traces."""
+    found = _compiled(file, json=json, viability=viability)
+    if isinstance(found, int):
+        return found
+    paths = list(_files(traces))
+    is_several = len(traces) > 1 or any(trace.is_dir() for trace in traces)
+    code = OK
+    for path in paths:
+        one = replayed(found, path, audit=audit)
+        report = one.report(file.name, path.name if is_several else None)
+        print(written(report) if json else "\n".join(_told(path.name, report)), flush=True)
+        code = max(code, one.exit_code, key=_WORST.__getitem__)
+    return code
+
+
+def replayed(gate: RuleGate, path: Path, *, audit: bool = False) -> Replay:
+    """Replay one trace on a gate of its own."""
+    one = Replay(gate.fresh(), is_audit=audit)
+    try:
+        with path.open("rb") as lines:
+            return one.run(lines)
+    except OSError as error:
+        one.faults.append(Fault(0, "json", f"{path}: {error.strerror or error}"))
+        return one
+
+
+def explain(file: Path, trace: Path) -> int:
+    """Tell for every refusal in a trace why it was refused, which events are to blame, and what would help."""
+    found = _compiled(file, json=False)
+    if isinstance(found, int):
+        return found
+    one = replayed(found, trace)
+    report = one.report(file.name)
+    print("\n".join(_explained(report)))
+    return one.exit_code
+
+
+def _compiled(file: Path, *, json: bool, viability: str | None = None) -> RuleGate | int:
+    try:
+        return compile_rules(_text(file), file=file.name, complete=True, viability=viability)
+    except RuleError as error:
+        _refuse([error], json=json)
+        return REFUSED
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise UsageError(f"{file}: a rule file is UTF-8 text") from None
+    except OSError as error:
+        raise UsageError(f"{file}: {error.strerror or error}") from None
+
+
+def _refuse(errors: Iterable[RuleError], *, json: bool) -> None:
+    if json:
+        output.as_json({"errors": [_described(error) for error in errors]})
+    else:
+        for error in errors:
+            print(error, file=sys.stderr)
+
+
+def _described(error: RuleError) -> dict[str, Any]:
+    return {
+        "file": error.file, "line": error.line, "column": error.column, "code": error.kind, "message": error.message,
+    }  # fmt: skip
+
+
+def _files(traces: Iterable[Path]) -> Iterator[Path]:
+    for trace in traces:
+        if trace.is_dir():
+            yield from sorted(path for path in trace.iterdir() if path.is_file())
+        else:
+            yield trace
+
+
+def _told(name: str, report: dict[str, Any]) -> Iterator[str]:
+    """One trace in words."""
+    summary = report["summary"]
+    yield f"{plain(name)}: {summary['judged']} judged, {summary['denied']} denied, {summary['violations']} violations"
+    yield from _faults(report)
+    for verdict in report["verdicts"]:
+        if verdict["verdict"] == "deny":
+            yield f"  {verdict['seq']}: {plain(verdict['tool'])} denied by {', '.join(verdict['rules'])}"
+    yield from _undone(report)
+
+
+def _faults(report: dict[str, Any]) -> Iterator[str]:
+    for fault in report["errors"]:
+        yield f"  line {fault['line']}: {fault['code']}: {plain(fault['message'])}"
+
+
+def _undone(report: dict[str, Any]) -> Iterator[str]:
+    for one in report["violations"]:
+        yield f"  {one['rule']}: the duty since event {one['opened']} was {one['what']} at event {one['at']}"
+    for one in report["duties"]:
+        until = f" {one['deadline']}" if one["deadline"] else ""
+        yield f"  {one['rule']}: '{plain(one['do'])}' is still owed since event {one['opened']}{until}"
+
+
+def _explained(report: dict[str, Any]) -> Iterator[str]:
+    yield from _faults(report)
+    for verdict in report["verdicts"]:
+        if verdict["verdict"] == "allow":
+            continue
+        yield f"event {verdict['seq']}: {plain(verdict['tool'])} of process {verdict['pid']} is denied"
+        for denial in verdict["denials"]:
+            yield f"  {denial['rule']} (line {denial['line']}): {plain(denial['reason'])}"
+            if denial["core"]:
+                yield f"    because of events {', '.join(map(str, denial['core']))}"
+            for missing in denial["missing"]:
+                yield f"    missing: {plain(missing)}"
+        if verdict["plan"]:
+            yield f"  first: {plain(written({'plan': verdict['plan']})[8:-1])}"
+    yield from _undone(report)
+    if report["summary"]["denied"] == 0:
+        yield "nothing is denied"
