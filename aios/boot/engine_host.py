@@ -25,7 +25,6 @@ from pathlib import Path
 import psutil
 import torch
 
-from aios.abi.chat import Message
 from aios.abi.core import Ready
 from aios.abi.sched import Retention
 from aios.abi.syscalls import LlmGenerate
@@ -33,6 +32,7 @@ from aios.abi.tools import ToolSpec
 from aios.config import EngineSettings, home
 from aios.engine import gpu
 from aios.engine.calibration import measure, rates_file, read_rates, write_rates
+from aios.engine.chat import ChatWriter
 from aios.engine.copier import Copier, InThreads, OnStreams
 from aios.engine.desk import Limits, Prompter
 from aios.engine.disk import DiskTier
@@ -45,10 +45,11 @@ from aios.engine.runner import Runner
 from aios.engine.shortcuts import Shortcuts
 from aios.engine.tiers import Memory
 from aios.errors import AiosError
-from aios.formats.prompts import to_plain_messages
 from aios.formats.spelling import CallFormat, format_of
 from aios.guard.mask import CallMasks
 from aios.sched import make_planner, make_retention
+
+_log = logging.getLogger(__name__)
 
 NICENESS = 5
 """Under the kernel, whose syscalls must stay quick while the model computes."""
@@ -174,11 +175,15 @@ def shortcuts(settings: HostSettings) -> Shortcuts:
 
 
 def prompter(loaded: LoadedModel, spelling: CallFormat) -> Prompter:
-    """Return the rendering of requests for this model."""
+    """Return the rendering of requests for this model; what its template can do is tried out here, once."""
+    writer = ChatWriter(loaded.tokenizer, spelling)
+    _log.info("chat template: calls as %s, %s", spelling.name, writer.abilities)
 
     def prompt(request: LlmGenerate, tools: Sequence[ToolSpec]) -> list[int]:
-        messages: tuple[Message, ...] = to_plain_messages(request.messages, tools, request.tool_choice, spelling)
-        return loaded.tokenizer.encode_chat(messages)
+        if not request.continue_final:
+            return writer.encode(request.messages, tools, request.tool_choice)
+        *before, last = request.messages
+        return writer.encode(before, tools, request.tool_choice) + loaded.tokenizer.encode_rest(last.content)
 
     return prompt
 

@@ -37,13 +37,15 @@ from aios.engine.output import Output
 from aios.engine.pages import Tier, pages_for
 from aios.engine.sharing import Sharing
 from aios.engine.workspace import Workspace
+from aios.errors import ModelError
 from aios.formats.grammar import generation_grammar
 from aios.formats.spelling import HERMES, CallFormat
 
 _log = logging.getLogger(__name__)
 
 Prompter = Callable[[LlmGenerate, Sequence[ToolSpec]], list[int]]
-"""Turns a request and the tools offered into prompt tokens. Raises ValueError for one that cannot be rendered."""
+"""Turns a request and the tools offered into prompt tokens. Raises ValueError or ModelError for one that cannot be
+rendered."""
 
 
 class Refusal(Exception):
@@ -171,7 +173,7 @@ class Desk:
         request = order.request
         try:
             prompt = list(request.tokens) or self._prompt(request, order.tools)
-        except ValueError as error:
+        except (ModelError, ValueError) as error:
             raise Refusal("E-PROMPT", f"context {order.context}: the prompt cannot be rendered: {error}") from error
         if not prompt:
             raise Refusal("E-PROMPT", f"context {order.context}: the prompt is empty; give messages or tokens")
@@ -279,8 +281,7 @@ class Desk:
         if order.tier == Tier.DROPPED and not self._workspace.may_drop:
             reason = "this device cannot compute the same numbers again; there are host, disk"
             raise Refusal("E-TIER", f"context {order.context}: no tier 'dropped' in deterministic mode: {reason}")
-        if context.is_scheduled:
-            self._workspace.planner.left(context.id)
+        self._workspace.leave(context)
         context.is_held = True
         self._workspace.answer_resume(context)
         seconds = self._workspace.switch_out(context, Tier(order.tier), "order", order.ticket)

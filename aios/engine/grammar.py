@@ -28,8 +28,8 @@ class Lexicon(Protocol):
     token_bytes: list[bytes]
     """The bytes of each token."""
 
-    def encode_rest(self, text: str) -> list[int]:
-        """Return the ids of plain text that continues other text."""
+    def encode_output(self, text: str) -> list[int]:
+        """Return the ids of text with which a model goes on."""
         ...
 
 
@@ -140,7 +140,7 @@ class _ByteVocabulary:
     """What `TokenizerWrapper` asks for."""
 
     def __init__(self, lexicon: Lexicon) -> None:
-        self._encode = lexicon.encode_rest
+        self._encode = lexicon.encode_output
         self.eos_token_id = min(lexicon.eos_ids)
         self.bos_token_id = None
         self.tokens = lexicon.token_bytes

@@ -6,12 +6,14 @@ ourselves runs in a child process with limited memory (`template_worker`), which
 Knows nothing of tokens; which pieces of the text may become special tokens is the tokenizer's business.
 """
 
+import datetime
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import minijinja
 
-from aios.engine.template_worker import Renderer, Worker, render_here
+from aios.engine.template_worker import Renderer, Worker, plain, render_here
 from aios.errors import ModelError
 
 MAX_TEMPLATE = 1 << 18
@@ -50,21 +52,32 @@ def usual_template(tokens: Iterable[str]) -> str:
 class ChatTemplate:
     """A template that compiles."""
 
-    def __init__(self, source: str = CHATML, *, bos: str = "", eos: str = "") -> None:
+    def __init__(self, source: str = CHATML, *, bos: str = "", eos: str = "", day: datetime.date | None = None) -> None:
+        """`day`: what it may write for today, the same as long as it lives; by default the day on which it is made."""
         if len(source) > MAX_TEMPLATE:
             raise ModelError(f"chat template: {len(source)} characters; the limit is {MAX_TEMPLATE}")
         try:
-            minijinja.Environment(trim_blocks=True, lstrip_blocks=True).add_template("chat", source)
+            minijinja.Environment(trim_blocks=True, lstrip_blocks=True).add_template("chat", plain(source))
         except minijinja.TemplateError as error:
             raise ModelError(f"chat template: it does not compile: {error}") from error
         self.source = source
         self._tokens = {"bos_token": bos, "eos_token": eos}
+        self._day = (day or datetime.date.today()).isoformat()
         self._renderer: Renderer = render_here if self._is_read() else Worker().render
 
-    def render(self, messages: Sequence[Mapping[str, str]], *, generate: bool = True) -> str:
-        """Return the text of the conversation; with `generate` it ends where the assistant begins to speak."""
-        facts = {"messages": list(messages), "add_generation_prompt": generate, **self._tokens}
-        return self._renderer(self.source, facts)
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
+        generate: bool = True,
+    ) -> str:
+        """Return the text of the conversation; with `generate` it ends where the assistant begins to speak.
+
+        `tools` and the calls in `messages` are as in OpenAI's chat interface, arguments as objects.
+        """
+        facts = {"messages": list(messages), "tools": list(tools) or None, "add_generation_prompt": generate}
+        return self._renderer(self.source, facts | self._tokens, self._day)
 
     def _is_read(self) -> bool:
         return self.source in _USUAL.values() or hashlib.sha256(self.source.encode()).hexdigest() in READ

@@ -6,7 +6,9 @@ ModelError; the next rendering starts another child. The child ends with its par
 """
 
 import contextlib
+import datetime
 import json
+import re
 import resource
 import select
 import subprocess
@@ -14,15 +16,15 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import minijinja
 
 from aios.errors import ModelError
 
-Renderer = Callable[[str, Mapping[str, Any]], str]
-"""From a template and its variables to text; raises ModelError."""
+Renderer = Callable[[str, Mapping[str, Any], str], str]
+"""From a template, its variables and the day (ISO 8601) that it may write, to text; raises ModelError."""
 
 FUEL = 200_000
 """Instructions per rendering; a conversation of 1,000 messages takes about a tenth of it."""
@@ -33,19 +35,35 @@ TIMEOUT_S = 10.0
 MAX_TEXT = 1 << 24
 
 
-def render_here(source: str, facts: Mapping[str, Any]) -> str:
-    """Render in this process, under fuel."""
+def render_here(source: str, facts: Mapping[str, Any], day: str) -> str:
+    """Render in this process, under fuel, with what the models' makers count on beside plain Jinja."""
     environment = minijinja.Environment(
         trim_blocks=True, lstrip_blocks=True, fuel=FUEL, pycompat=True, auto_escape_callback=lambda name: False
     )
     environment.add_global("raise_exception", _refuse)
+    environment.add_global("strftime_now", datetime.date.fromisoformat(day).strftime)
+    environment.add_filter("tojson", _to_json)
+    # minijinja takes nothing for iterable, and no text for a sequence; Jinja, for which templates are written, differs.
+    environment.add_test("iterable", lambda value: isinstance(value, _HELD))
+    environment.add_test("sequence", lambda value: isinstance(value, _HELD))
     try:
-        text: str = environment.render_str(source, "chat", **facts)
-    except (minijinja.TemplateError, _Refused) as error:
+        text: str = environment.render_str(plain(source), "chat", **facts)
+    except (minijinja.TemplateError, _Refused, TypeError, ValueError, RecursionError) as error:
         raise ModelError(f"chat template: {_first_line(error)}") from error
     if len(text) > MAX_TEXT:
         raise ModelError(f"chat template: it gives {len(text)} characters; the limit is {MAX_TEXT}")
     return text
+
+
+_HELD = (str, list, tuple, dict)
+
+
+def plain(source: str) -> str:
+    """Return the template without the marks around what an assistant says, which matter in training alone."""
+    return _GENERATION.sub("", source)
+
+
+_GENERATION = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
 
 
 class Worker:
@@ -55,11 +73,11 @@ class Worker:
         self._timeout_s, self._lock = timeout_s, threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
 
-    def render(self, source: str, facts: Mapping[str, Any]) -> str:
+    def render(self, source: str, facts: Mapping[str, Any], day: str) -> str:
         """Render in the child."""
         with self._lock:
             child = self._running()
-            answer = self._ask(child, json.dumps({"source": source, "facts": facts}).encode() + b"\n")
+            answer = self._ask(child, json.dumps({"source": source, "facts": facts, "day": day}).encode() + b"\n")
             if answer is None:
                 end(child)
                 raise ModelError(
@@ -105,7 +123,7 @@ def main() -> None:
     for line in sys.stdin.buffer:
         request = json.loads(line)
         try:
-            answer = {"text": render_here(request["source"], request["facts"])}
+            answer = {"text": render_here(request["source"], request["facts"], request["day"])}
         except ModelError as error:
             answer = {"error": str(error)}
         sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
@@ -143,6 +161,22 @@ class _Refused(Exception):
 
 def _refuse(message: str) -> None:
     raise _Refused(f"it refuses this conversation: {message}")
+
+
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: Sequence[str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """Write JSON as `transformers` has templates write it: nothing escaped for HTML, a space behind `,` and `:`.
+
+    `ensure_ascii` is taken and left aside: the tokenizer knows untrusted text by characters that must stay.
+    """
+    del ensure_ascii
+    between = (separators[0], separators[1]) if separators else None
+    return json.dumps(value, ensure_ascii=False, indent=indent, separators=between, sort_keys=sort_keys)
 
 
 def _first_line(error: Exception) -> str:

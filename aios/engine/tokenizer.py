@@ -3,16 +3,17 @@
 Owns the vocabulary, the exact bytes of every token and the line between text and markers: the encoder behind
 `encode(text)` does not contain the markers at all, so no text of a user or a tool can become one; only
 `special=True` and a chat template's own characters can. Markers are the special tokens, which a reader never sees,
-and those tokens of the file's makers that its chat template writes (`<tool_call>`), which a reader does see. What else
+those of tool calls (`[TOOL_CALLS]`) and tokens of the file's makers that its chat template writes (`<tool_call>`),
+which a reader does see. What else
 the makers defined (runs of line ends, HTML tags) is text, and every text that spells it becomes it.
 """
 
 import codecs
 import json
 import re
-import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Protocol
 
 import tokenizers
@@ -21,10 +22,12 @@ from aios.abi.chat import Message
 from aios.engine import bpe
 from aios.engine.bpe import SPLITS, ByteLevel, byte_level
 from aios.engine.gguf import GgufFile
+from aios.engine.shield import Shield
 from aios.engine.spm import ScoreMerges, Spellings, byte_spelling, piece_bytes
 from aios.engine.template import ChatTemplate, usual_template
 from aios.errors import ModelError
 from aios.formats.calls import render_output
+from aios.formats.spelling import TOKENS
 
 _ENDS_BESIDES = frozenset(
     {"<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "</s>", "<|end|>", "<end_of_turn>"}
@@ -73,7 +76,8 @@ class Tokenizer:
         self._add_bos = vocabulary.add_bos
         self.token_bytes: list[bytes] = vocabulary.token_bytes
         spelled = {vocabulary.tokens[index]: index for index in vocabulary.markers if vocabulary.tokens[index]}
-        self._markers = Spellings(spelled)
+        self._markers, self._shield = Spellings(spelled), Shield(spelled)
+        self._seen = Spellings({spelling: i for spelling, i in spelled.items() if i not in vocabulary.special})
         self.template = ChatTemplate(
             vocabulary.template,
             bos=self._spelling(vocabulary.bos),
@@ -88,27 +92,35 @@ class Tokenizer:
         """Return the ids of plain `text` that continues other text: no space is put before it."""
         return self._plain(text, continues=True)
 
+    def encode_output(self, text: str) -> list[int]:
+        """Return the ids of `text` as the model itself goes on: markers that a reader sees become their tokens."""
+        pieces = ([one] if isinstance(one, int) else self._plain(one, continues=True) for one in self._seen.split(text))
+        return list(chain.from_iterable(pieces))
+
     def encode_chat(
         self,
         messages: Sequence[Message],
         *,
         generate: bool = True,
     ) -> list[int]:
-        """Return the ids of a conversation as the model's template writes it.
+        """Return the ids of a plain conversation as the model's template writes it.
 
-        Contents are kept out of the template under unguessable names and put back as plain text, so a content that
-        spells a special token stays text. An assistant's tool calls are written as `aios.formats.calls` does.
+        An assistant's tool calls are written as `aios.formats.calls` does.
         """
-        key = secrets.token_hex(16)
-        contents = [render_output(message.content, message.tool_calls) for message in messages]
-        views = [
-            {"role": message.role, "content": f"{key}x{index}x" if contents[index] else ""}
-            for index, message in enumerate(messages)
-        ]
-        rendered = self.template.render(views, generate=generate)
-        pieces: list[str | int] = []
-        for place, part in enumerate(re.split(f"{key}x([0-9]+)x", rendered)):
-            pieces.extend([contents[int(part)]] if place % 2 else self._markers.split(part))
+        contents = (render_output(message.content, message.tool_calls) for message in messages)
+        views = [{"role": one.role, "content": content} for one, content in zip(messages, contents, strict=True)]
+        return self.encode_views(views, generate=generate)
+
+    def encode_views(
+        self, views: Sequence[Mapping[str, Any]], *, tools: Sequence[Mapping[str, Any]] = (), generate: bool = True
+    ) -> list[int]:
+        """Return the ids of messages and tools as `ChatTemplate.render` takes them.
+
+        Whatever spells a marker in them stays text (`aios.engine.shield`).
+        """
+        facts, uncover = self._shield.cover({"messages": views, "tools": tools})
+        rendered = self.template.render(facts["messages"], tools=facts["tools"], generate=generate)
+        pieces = [one if isinstance(one, int) else uncover(one) for one in self._markers.split(rendered)]
         return self._with_bos(self._join(pieces))
 
     def decode(self, ids: Iterable[int], *, special: bool = False) -> str:
@@ -224,9 +236,10 @@ class _Table:
         defined = {i for i, kind in enumerate(kinds) if kind == _USER_DEFINED and tokens[i]}
         # Some files mark the end of a turn as defined by their makers only.
         ends = {i for i in defined if tokens[i] in _ENDS_BESIDES and tokens[i].startswith("<|")}
-        special = frozenset(i for i, kind in enumerate(kinds) if kind in (_CONTROL, _UNKNOWN)) | ends
+        calls = {i for i, kind in enumerate(kinds) if kind == _CONTROL and tokens[i] in TOKENS}
+        special = frozenset(i for i, kind in enumerate(kinds) if kind in (_CONTROL, _UNKNOWN)) - calls | ends
         written = {i for i in defined if tokens[i].strip() and tokens[i] in template}
-        return cls(tokens, kinds, special, frozenset(defined - special), special | written, template)
+        return cls(tokens, kinds, special, frozenset(defined - special | calls), special | calls | written, template)
 
 
 def _score_merges(
@@ -283,9 +296,10 @@ def json_tokenizer(source: str, settings: dict[str, Any], ends: Iterable[int], n
         spelled: dict[str, int] = {**model["vocab"], **{token["content"]: token["id"] for token in added}}
         tokens = _by_id(spelled, name)
         template = _template(settings, tokens)
-        special = frozenset(int(token["id"]) for token in added if token.get("special", True))
+        controls = frozenset(int(token["id"]) for token in added if token.get("special", True))
         defined = {token["content"]: int(token["id"]) for token in added}
-        markers = special | {i for token, i in defined.items() if token.strip() and token in template}
+        special = controls - {i for token, i in defined.items() if token in TOKENS}
+        markers = controls | {i for token, i in defined.items() if token.strip() and token in template}
         model["vocab"] = {token: index for token, index in model["vocab"].items() if index not in markers}
         whole = [token for token, index in defined.items() if index not in markers]
         model["vocab"] |= {token: defined[token] for token in whole}

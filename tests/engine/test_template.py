@@ -8,6 +8,7 @@ from aios.errors import ModelError
 from tests.engine.hand_batches import loaded
 
 MESSAGES = [{"role": "user", "content": "hi"}]
+DAY = "2026-11-22"
 
 
 def test_chatml_is_used_when_the_file_has_no_template() -> None:
@@ -66,13 +67,13 @@ def test_after_a_stopped_template_the_next_rendering_works() -> None:
     bomb = "{% set n = namespace(s='ab') %}{% for i in range(64) %}{% set n.s = n.s ~ n.s %}{% endfor %}"
     worker = Worker()
     with pytest.raises(ModelError, match=r"stopped: more than 512 MB"):
-        worker.render(bomb, {})
-    assert worker.render("{{ a }}", {"a": "é"}) == "é"
+        worker.render(bomb, {}, DAY)
+    assert worker.render("{{ a }}", {"a": "é"}, DAY) == "é"
 
 
 def test_a_template_that_takes_too_long_is_stopped() -> None:
     with pytest.raises(ModelError, match=r"or 0 s"):
-        Worker(timeout_s=0).render("x", {})
+        Worker(timeout_s=0).render("x", {}, DAY)
 
 
 def test_templates_that_we_have_read_start_no_process() -> None:

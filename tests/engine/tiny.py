@@ -154,7 +154,7 @@ class ByteLexicon:
         """Return the bytes of `text` as tokens."""
         return list(text.encode())
 
-    def encode_rest(self, text: str) -> list[int]:
+    def encode_output(self, text: str) -> list[int]:
         """The same: no text is written another way for what stands before it."""
         return self.encode(text)
 
