@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import huggingface_hub
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from aios.errors import ModelError
 
@@ -208,6 +207,9 @@ def _choose(name: str, files: list[str]) -> list[str]:
 @contextmanager
 def _hub_errors(repo: str) -> Iterator[None]:
     """Turn whatever the Hub client raises into a ModelError that names the repository."""
+    # Brings an HTTP client with it, which no start of an engine host needs.
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError  # noqa: PLC0415
+
     try:
         yield
     except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:

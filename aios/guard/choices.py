@@ -11,8 +11,8 @@ from fractions import Fraction
 from typing import Any
 
 from aios.guard.numbers import MOST_PLACES, Span, between
-from aios.guard.residual import sort_from_json
 from aios.guard.sets import ALL, Reader, Texts
+from aios.guard.sorts import sort_from_json
 from aios.guard.spelling import quoted, spelled
 from aios.guard.syntax import Sort
 from aios.guard.values import UNKNOWN, Fresh, compare, hashed, read, same

@@ -17,6 +17,7 @@ from aios.guard.kept import Kept
 from aios.guard.monitor import Monitor
 from aios.guard.positions import uses
 from aios.guard.program import CompiledLimit, CompiledRule, Program
+from aios.guard.sorts import sort_json
 from aios.guard.symbols import Symbols
 from aios.guard.syntax import (
     After,
@@ -33,7 +34,6 @@ from aios.guard.syntax import (
     Not,
     Or,
     Phi,
-    Sort,
     Term,
     Tool,
 )
@@ -92,22 +92,6 @@ class _Finder:
             if self._kept.can_keep(rule):
                 self._entries[tool, rule.index] = found
         return found
-
-
-def sort_json(sort: Sort) -> list[Any]:
-    """Write a sort as JSON."""
-    element = None if sort.element is None else sort_json(sort.element)
-    fields = [[name, sort_json(field)] for name, field in sort.fields]
-    return [sort.kind, sort.places, sort.rounds, list(sort.values), element, fields]
-
-
-def sort_from_json(found: list[Any]) -> Sort:
-    """Read a sort written by `sort_json`."""
-    kind, places, rounds, values, element, fields = found
-    inner = None if element is None else sort_from_json(element)
-    return Sort(
-        kind, places, rounds, tuple(values), inner, tuple((name, sort_from_json(part)) for name, part in fields)
-    )
 
 
 def const_json(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Which sorts may be compared, and how sorts follow from a tool's JSON schema."""
+"""Which sorts may be compared, how sorts follow from a tool's JSON schema, and how they are written in residuals."""
 
 from typing import Any
 
@@ -125,3 +125,19 @@ def _single(part: dict[str, Any], root: dict[str, Any], depth: int) -> Sort:
     if kind == "array" and "items" in part:
         return Sort("List", element=schema_sort(part["items"], root, depth + 1)[0])
     return JSON
+
+
+def sort_json(sort: Sort) -> list[Any]:
+    """Write a sort as JSON."""
+    element = None if sort.element is None else sort_json(sort.element)
+    fields = [[name, sort_json(field)] for name, field in sort.fields]
+    return [sort.kind, sort.places, sort.rounds, list(sort.values), element, fields]
+
+
+def sort_from_json(found: list[Any]) -> Sort:
+    """Read a sort written by `sort_json`."""
+    kind, places, rounds, values, element, fields = found
+    inner = None if element is None else sort_from_json(element)
+    return Sort(
+        kind, places, rounds, tuple(values), inner, tuple((name, sort_from_json(part)) for name, part in fields)
+    )

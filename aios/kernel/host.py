@@ -58,17 +58,23 @@ class EngineHost:
         self._most_failures, self._stable_s, self._backoff_s = restarts, stable_s, backoff_s
         self._start_timeout_s = start_timeout_s
         self._child: HostChild | None = None
-        self._is_up = False
+        self._is_up = self._has_started = False
         self._up_since = 0.0
         self._failures = 0
         self._reason = ""
         self._restarts = self._orders = self._dropped = self._messages = 0
         self._closing = anyio.Event()
 
+    def begin(self) -> None:
+        """Start the process ahead of `start`, which then waits for less; `aclose` ends it. Raises ConfigError."""
+        assert self._child is None, "an EngineHost is started once"
+        self._child = HostChild(self._command, self._settings, self._log)
+
     async def start(self) -> Ready:
         """Start the host and wait until it can take orders. Raises EngineLost or ModelError with the host's reason."""
-        assert self._child is None, "an EngineHost is started once"
-        return await self._launch()
+        assert not self._has_started, "an EngineHost is started once"
+        self._has_started = True
+        return await self._launch(self._child)
 
     async def send(self, order: AnyOrder) -> None:
         """Hand over an order, behind those of earlier calls; dropped while the host is down."""
@@ -150,11 +156,11 @@ class EngineHost:
             await self._closing.wait()
         self._failures += 1
 
-    async def _launch(self) -> Ready:
-        """Start a run and wait for its Ready. Raises EngineLost, ModelError, ConfigError."""
+    async def _launch(self, begun: HostChild | None = None) -> Ready:
+        """Start a run, if it was not begun, and wait for its Ready. Raises EngineLost, ModelError, ConfigError."""
         if self._closing.is_set():
             raise EngineLost("the engine host was closed while it started")
-        child = self._child = HostChild(self._command, self._settings, self._log)
+        child = self._child = begun or HostChild(self._command, self._settings, self._log)
         try:
             ready = await self._first_word(child)
         except BaseException:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from aios.boot.compose import SECRET_BYTES, own_secret
+from aios.boot.assembly import SECRET_BYTES, own_secret
 from aios.errors import StoreError
 
 

@@ -17,7 +17,8 @@ from aios.abi.replies import Delta
 from aios.abi.syscalls import EventLog, KernelInfo, LlmGenerate, ProcList, ProcSignal
 from aios.agents.agent import Agent
 from aios.agents.connection import Connection, Root, set_connector
-from aios.boot.compose import embedded, make_core
+from aios.boot.compose import embedded
+from aios.boot.cores import make_core
 from aios.config import CoreSettings, Settings
 from aios.errors import SyscallError
 from aios.guard.gate import compile_rules
