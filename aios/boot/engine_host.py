@@ -10,6 +10,11 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("KMP_BLOCKTIME", "0")
 
+from aios.engine import torchstart
+
+if __name__ == "__main__":
+    torchstart.prepare()
+
 import argparse
 import ctypes
 import hashlib
@@ -105,6 +110,7 @@ def run(connection: socket.socket, settings: HostSettings, began: float) -> None
     kept = rates_file(home() / "cache", fingerprint(loaded, settings), torch.get_num_threads())
     memory.gauges.rates = read_rates(kept) or measure(memory)
     write_rates(kept, memory.gauges.rates)
+    torchstart.settled()
     serve(engine, wire, describe(loaded, memory, settings, load_s=time.monotonic() - began))
     write_rates(kept, memory.gauges.rates)
     engine.close()
