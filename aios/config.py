@@ -162,7 +162,12 @@ class Settings(EngineSettings):
     def models_of(self, name: str) -> tuple[str, ...]:
         """Return the names by which the model of the core `name` can be asked for."""
         core = self.cores[name]
-        return (self.model if core.kind == "local" else core.model, *core.aliases)
+        return (self.own_model if core.kind == "local" else core.model, *core.aliases)
+
+    @property
+    def own_model(self) -> str:
+        """Name of our own engine's model; of one that is given as a path, the file's name without its ending."""
+        return Path(self.model).stem if os.sep in self.model else self.model
 
     @property
     def models(self) -> dict[str, tuple[str, ...]]:
@@ -171,7 +176,7 @@ class Settings(EngineSettings):
         for core in self.cores:
             for model in self.models_of(core):
                 found[model] = (*found.get(model, ()), core)
-        return found or {self.model: ("engine",)}
+        return found or {self.own_model: ("engine",)}
 
     @property
     def folder(self) -> Path:

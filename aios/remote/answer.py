@@ -32,7 +32,6 @@ class Piece(NamedTuple):
     """What one event brought: text, or a part of a call (then the text is empty)."""
 
     text: str
-    logprob: TokenLogprob | None = None
 
 
 class Counts(NamedTuple):
@@ -60,6 +59,8 @@ class Answer:
         self._calls: list[PartialCall] = []
         self._texts: list[str] = []
         self._said: str | None = None
+        self.logprobs: list[TokenLogprob] = []
+        """Of the tokens taken, as far as they were told; they may come behind the text."""
         self.counts: Counts | None = None
 
     @property
@@ -108,7 +109,8 @@ class Answer:
         delta = choice.get("delta") or {}
         if not isinstance(delta, dict):
             raise Malformed("the delta of an event is not an object")
-        pieces = [*self._text(delta, choice.get("logprobs")), *self._parts(delta)]
+        self.logprobs.extend(_logprobs(choice.get("logprobs")))
+        pieces = [*self._text(delta), *self._parts(delta)]
         if pieces and self._said is not None:
             raise Malformed("the stream goes on behind its finish")
         self._end(choice.get("finish_reason"))
@@ -123,14 +125,14 @@ class Answer:
             raise Malformed("the stream finishes twice")
         self._said = said
 
-    def _text(self, delta: dict[str, Any], logprobs: Any) -> list[Piece]:
+    def _text(self, delta: dict[str, Any]) -> list[Piece]:
         content = delta.get("content")
         if content is not None and not isinstance(content, str):
             raise Malformed("the content of an event is not text")
         if not content:
             return []
         self._texts.append(content)
-        return [Piece(content, _logprob(content, logprobs))]
+        return [Piece(content)]
 
     def _parts(self, delta: dict[str, Any]) -> list[Piece]:
         parts = delta.get("tool_calls")
@@ -199,12 +201,16 @@ def _counts(usage: Any) -> Counts:
     return Counts(*found)
 
 
-def _logprob(text: str, found: Any) -> TokenLogprob | None:
-    """The taken token's own; alternatives have no ids here and are left out."""
+def _logprobs(found: Any) -> list[TokenLogprob]:
+    """Read those of the taken tokens; alternatives have no ids here and are left out, as is what is no logprob."""
     content = found.get("content") if isinstance(found, dict) else None
-    first = content[0] if isinstance(content, list) and len(content) == 1 else None
-    value = first.get("logprob") if isinstance(first, dict) else None
-    if not isinstance(value, int | float):
+    entries = content if isinstance(content, list) else []
+    return [one for entry in entries if isinstance(entry, dict) and (one := _logprob(entry)) is not None]
+
+
+def _logprob(entry: dict[str, Any]) -> TokenLogprob | None:
+    text, value = entry.get("token"), entry.get("logprob")
+    if not isinstance(text, str) or not isinstance(value, int | float):
         return None
     return TokenLogprob(token=NO_ID, text=text, logprob=float(value))
 

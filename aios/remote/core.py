@@ -189,6 +189,8 @@ class RemoteCore:
                 self._finish(run, run.generation("cancelled", now=anyio.current_time()))
             run.scope = anyio.CancelScope()  # a spent scope would end the next try
         run.is_active = False
+        if not run.has_ended:
+            self._tell()  # it waits, and its place is free
 
     async def _try(self, run: Run) -> None:
         order = run.order
@@ -309,13 +311,18 @@ class RemoteCore:
         """The line is reached: hear the endpoint's own end and count, but no more text."""
         async for events in batches:
             for event in events:
-                if answer.take(event):
+                more = answer.take(event)
+                run.logprobs.extend(answer.logprobs)
+                answer.logprobs.clear()
+                if more:
                     return
             if answer.is_finished and answer.counts is not None:
                 return
 
     def _take(self, run: Run, answer: Answer, events: Sequence[dict[str, Any]]) -> None:
         pieces = [piece for event in events for piece in answer.take(event)]
+        run.logprobs.extend(answer.logprobs)
+        answer.logprobs.clear()
         if not pieces:
             return
         run.first_s = run.first_s or anyio.current_time()

@@ -96,14 +96,12 @@ class Run:
     def row(self, piece: Piece) -> TokenRow:
         """Take in a piece and return what the kernel is told of it: one row a piece, without a token id."""
         self.begun += piece.text
-        if piece.logprob is not None:
-            self.logprobs.append(piece.logprob)
         order, position = self.order, self.count
         self.count += 1
         self.pieces += 1
         # A kernel that crashes loses what was asked behind the conversation: such an answer can only begin anew.
         since = self.count if self.more else self.since
-        return TokenRow(order.context, order.epoch, position, NO_ID, piece.text, logprob=piece.logprob, since=since)
+        return TokenRow(order.context, order.epoch, position, NO_ID, piece.text, since=since)
 
     def charge(self, answer: Answer) -> None:
         """Book what a request that ended has cost."""
