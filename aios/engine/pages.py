@@ -7,8 +7,8 @@ context's map. Page tables share pages after a fork and copy them on write.
 Invariants:
 - `page.refs` is the number of tables that contain the page, `page.users` the number of active tables among them:
   those that are resident, and those on their way back.
-- A page with users has a device frame or one on its way; a page without has one only as long as it is being saved,
-  or while it is cached.
+- A page with users has a device frame or one on its way, or has turned out to be unreadable, until the tables that
+  wait for it are cut; a page without has one only as long as it is being saved, or while it is cached.
 - Only a page with one reference that is in no prefix tree is written, and a written page has no copy on a lower tier,
   nor one under way.
 - Every frame of an allocator is free, or belongs to one page, or is held by a copy under way, or both of these.

@@ -70,6 +70,11 @@ class Traffic:
         return bool(self._under_way)
 
     @property
+    def under_way(self) -> Sequence[Transfer]:
+        """The copies under way; for inspection."""
+        return tuple(self._under_way)
+
+    @property
     def num_leaving(self) -> int:
         """Device frames that will be free when the copies under way have ended."""
         return len({frame for transfer in self._under_way for frame in _leaving(transfer)})

@@ -256,7 +256,7 @@ class EngineMachine(RuleBasedStateMachine):
             assert page.refs == len(tables)
             assert page.users == sum(table.is_active for table in tables)
             if page.users:
-                assert page.frame is not None or Tier.DEVICE in page.coming
+                assert page.frame is not None or Tier.DEVICE in page.coming or (page.is_lost and self.has_failed)
             else:
                 assert page.frame is None or (page.is_being_saved and not page.has_copy)
             assert page.frame is not None or not any(table.resident for table in tables)
@@ -281,14 +281,13 @@ class EngineMachine(RuleBasedStateMachine):
     def places_under_way(self) -> Iterator[Place]:
         """Yield what copies and digests read and fill."""
         memory = self.engine.memory
-        for transfer in memory._traffic._under_way:
+        for transfer in memory.traffic.under_way:
             yield from (*transfer.sources, *transfer.targets)
-        for look in memory._looks:
-            yield from look.held.values()
+        yield from memory.looks.held
 
     def slots_under_way(self) -> list[Place]:
         """Return the slots that are being written."""
-        transfers = self.engine.memory._traffic._under_way
+        transfers = self.engine.memory.traffic.under_way
         return [target for transfer in transfers for target in transfer.targets if isinstance(target, DiskSlot)]
 
     # --- plumbing ------------------------------------------------------------------------------------------

@@ -163,6 +163,29 @@ def test_a_damaged_page_is_named_when_its_context_comes_back(tmp_path: Path) -> 
     assert read(memory, table) == NINE[:8]
 
 
+def test_a_damaged_page_is_named_though_the_others_come_later(tmp_path: Path) -> None:
+    copier = ByHand()
+    memory = small_memory(24, 24, tmp_path, copier=copier)
+    table = memory.open()
+    append(memory, table, [1.0] * 80)
+    memory.suspend(table, Tier.DISK)
+    copier.close()
+    memory.settle()
+    (file,) = tmp_path.glob("*.kv")
+    data = bytearray(file.read_bytes())
+    data[-20 * memory.page_bytes] ^= 1  # the first page
+    file.write_bytes(data)
+    arrival = memory.fetch(table)
+    copier.finish(Lane.IN, 1)
+    memory.settle()
+    assert arrival.moved is None
+    copier.finish(Lane.IN)
+    memory.settle()
+    assert arrival.moved is not None
+    assert arrival.moved.fault == f"page 0 of {file.name} is damaged: its checksum differs"
+    assert (table.resident, table.tokens) == (True, 0)
+
+
 def test_with_checksums_a_damaged_page_of_the_host_is_noticed() -> None:
     memory = small_memory(checks_host=True)
     table = memory.open()
