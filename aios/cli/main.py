@@ -262,6 +262,14 @@ def rules_explain(file: RuleFile, trace: Annotated[Path, typer.Argument(metavar=
     raise typer.Exit(verbs.explain(file, trace))
 
 
+@rules.command("test")
+def rules_test(file: RuleFile, json: Json = False) -> None:
+    """Run the scenarios written in a rule file; 77 if one fails."""
+    from aios.cli import rules as verbs
+
+    raise typer.Exit(verbs.test(file, json=json))
+
+
 def main(argv: list[str] | None = None) -> None:
     """Run one command and exit with its code; errors are one line on stderr (AIOS_DEBUG ≥ 2: with traceback)."""
     try:

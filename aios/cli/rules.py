@@ -9,10 +9,11 @@ from aios.cli import output
 from aios.cli.columns import plain
 from aios.errors import RuleError, UsageError
 from aios.guard.gate import RuleGate, compile_rules
-from aios.guard.replay import OK, REFUSED, UNREADABLE, Replay, written
+from aios.guard.rehearsal import rehearse
+from aios.guard.replay import DENIED, OK, REFUSED, UNREADABLE, Replay, written
 from aios.guard.traces import Fault
 
-_WORST = {OK: 0, 77: 1, UNREADABLE: 2}
+_WORST = {OK: 0, DENIED: 1, UNREADABLE: 2}
 
 
 def replay(file: Path, traces: list[Path], *, json: bool, audit: bool, viability: str | None) -> int:
@@ -51,6 +52,27 @@ def explain(file: Path, trace: Path) -> int:
     report = one.report(file.name)
     print("\n".join(_explained(report)))
     return one.exit_code
+
+
+def test(file: Path, *, json: bool) -> int:
+    """Run the scenarios of a rule file; return 0 if all hold, 77 if one does not."""
+    found = _compiled(file, json=json)
+    if isinstance(found, int):
+        return found
+    results = rehearse(found)
+    failures = [failure for _, failure in results if failure is not None]
+    if json:
+        told = [
+            {"scenario": f.scenario, "line": f.at.line, "column": f.at.column, "message": f.message} for f in failures
+        ]
+        output.as_json({"scenarios": len(results), "failures": told})
+        return DENIED if failures else OK
+    for scenario, failure in results:
+        print(f"{'ok' if failure is None else 'FAILED'}  {plain(scenario.title)}")
+        if failure is not None:
+            print(f"    {file.name}:{failure.at.line}: {plain(failure.message)}")
+    print(f"{len(results)} scenarios, {len(failures)} failed")
+    return DENIED if failures else OK
 
 
 def _compiled(file: Path, *, json: bool, viability: str | None = None) -> RuleGate | int:

@@ -8,6 +8,7 @@ from aios.guard.check_formulas import FormulaChecker, Scope
 from aios.guard.symbols import JSON, Symbols
 from aios.guard.syntax import (
     After,
+    Among,
     Apply,
     Arg,
     Arithmetic,
@@ -15,6 +16,7 @@ from aios.guard.syntax import (
     Event,
     Finish,
     Limit,
+    Literal,
     Name,
     On,
     Register,
@@ -25,6 +27,7 @@ from aios.guard.syntax import (
     Scaled,
     Scenario,
     Sort,
+    Step,
     Term,
     Viability,
 )
@@ -37,15 +40,42 @@ class Checker(FormulaChecker):
 
     def check(self, file: RuleFile) -> None:
         """Check every declaration. Raises RuleError."""
-        for decl in file.decls:
-            if isinstance(decl, Scenario):
-                self._later(decl.at, "scenario")
         for relation in self.symbols.relations.values():
             self._columns(relation)
         for register in self.symbols.registers.values():
             self._register(register)
         for rule in self.symbols.rules.values():
             self._rule(rule)
+        for decl in file.decls:
+            if isinstance(decl, Scenario):
+                self._scenario(decl)
+
+    def _scenario(self, scenario: Scenario) -> None:
+        for step in scenario.steps:
+            for name in step.by if step.kind == "deny" else ():
+                if name not in self.symbols.rules:
+                    self.fail(step.at, f"no rule '{name}' to deny it", "name")
+            if step.kind == "allow" and step.by:
+                self.fail(step.at, "'by' names the rules that deny; nothing is behind 'allow'")
+            if step.call is not None and step.call.name != "finish":
+                self._acted(step)
+
+    def _acted(self, step: Step) -> None:
+        """Check a call of a scenario: a tool's, with values; what does not fit its sorts is for the gate to deny."""
+        call = step.call
+        assert call is not None
+        if call.name in ("any", "confirm", "say" if step.kind != "say" else "") or call.name in self.symbols.groups:
+            self.fail(call.at, f"a scenario calls tools, and '{call.name}' is none")
+        if call.name not in ("user", "say"):
+            self.symbols.members(call.name, call.at)
+        self._distinct((arg.name for arg in call.args), call.at)
+        for arg in call.args:
+            term = arg.term if arg.term is not None else Name(arg.name, at=arg.at)
+            is_const = isinstance(term, Name) and term.name in self.symbols.consts and not term.keys and not term.path
+            if not is_const and not isinstance(term, Literal | Among):
+                self.fail(term.at, "a scenario's arguments are values: a literal, a constant or {a, b}")
+            if isinstance(term, Literal) and term.sort.kind in ("Null", "Duration"):
+                self.fail(term.at, "a scenario's arguments are JSON values")
 
     def viability(self, file: RuleFile, option: str | None) -> str:
         """Return the level in force: the option, else the file's, else V1. Raises RuleError for one not done yet."""

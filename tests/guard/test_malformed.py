@@ -123,7 +123,6 @@ MALFORMED = [
     "rule r: finish requires §scenario",
 ]
 NOT_YET = [
-    '§scenario "s": allow f(a = "x", n = 1)',
     "rule r: require §seen(a) before f(a)",
     'rule r: forbid f() when "secret" in §labels(context)',
     "rule r: forbid f(n) when once ok pay() where (result.total <= §n)",
