@@ -270,6 +270,17 @@ def rules_test(file: RuleFile, json: Json = False) -> None:
     raise typer.Exit(verbs.test(file, json=json))
 
 
+@rules.command("fmt")
+def rules_fmt(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE…")],
+    check: Annotated[bool, typer.Option("--check", help="Change nothing; 1 if a file is not laid out.")] = False,
+) -> None:
+    """Lay rule files out in one way; comments and line ends stay."""
+    from aios.cli import rules as verbs
+
+    raise typer.Exit(verbs.fmt(files, check=check))
+
+
 def main(argv: list[str] | None = None) -> None:
     """Run one command and exit with its code; errors are one line on stderr (AIOS_DEBUG ≥ 2: with traceback)."""
     try:

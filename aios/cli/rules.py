@@ -9,6 +9,7 @@ from aios.cli import output
 from aios.cli.columns import plain
 from aios.errors import RuleError, UsageError
 from aios.guard.gate import RuleGate, compile_rules
+from aios.guard.layout import laid_out
 from aios.guard.rehearsal import rehearse
 from aios.guard.replay import DENIED, OK, REFUSED, UNREADABLE, Replay, written
 from aios.guard.traces import Fault
@@ -73,6 +74,27 @@ def test(file: Path, *, json: bool) -> int:
             print(f"    {file.name}:{failure.at.line}: {plain(failure.message)}")
     print(f"{len(results)} scenarios, {len(failures)} failed")
     return DENIED if failures else OK
+
+
+def fmt(files: list[Path], *, check: bool) -> int:
+    """Lay files out in place; with `check` only name those that are not: 1 if there are some. 78: not a rule file."""
+    code = OK
+    for file in files:
+        text = _text(file)
+        try:
+            neat = laid_out(text, file.name)
+        except RuleError as error:
+            _refuse([error], json=False)
+            code = REFUSED
+            continue
+        if neat == text:
+            continue
+        if check:
+            print(f"{file}: not laid out")
+            code = max(code, 1)
+        else:
+            file.write_text(neat, encoding="utf-8", newline="")
+    return code
 
 
 def _compiled(file: Path, *, json: bool, viability: str | None = None) -> RuleGate | int:
