@@ -154,6 +154,31 @@ def _part(tokens: Tensor, part: range, pages: list[int], before: list[int], othe
     return replace(step, sample=torch.arange(sum(before), sum(before) + count))
 
 
+@pytest.mark.parametrize("has_habits", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_threads_that_share_a_long_context_leave_no_trace(
+    library: Library, has_habits: bool, dtype: torch.dtype
+) -> None:
+    """Few rows are cut into segments of 256 keys, many are not: the same bits, and torch's numbers."""
+    model, length, alone = random_model(has_habits=has_habits), 700, 8
+    pages = list(torch.randperm(length // PAGE_TOKENS, generator=torch.Generator().manual_seed(1)))
+    whole, (pool, other, third) = step_of([(0, length, pages)]), (_long_pool(length, dtype) for _ in range(3))
+    wanted = library.decoder(model, 1).forward(whole, pool)
+    if dtype is torch.float32:
+        assert torch.allclose(wanted, reference(model, whole, other), atol=TOLERANCE, rtol=0)
+    decoder, known = library.decoder(model, 3), whole.tokens
+    found = [decoder.forward(_part(known, range(length - alone), pages, [], []), third)]
+    for at in range(length - alone, length):
+        found.append(decoder.forward(_part(known, range(at, at + 1), pages, [], []), third))
+    assert torch.equal(torch.cat(found), wanted)
+    assert torch.equal(third, pool)
+
+
+def _long_pool(tokens: int, dtype: torch.dtype) -> Tensor:
+    one = new_pool(dtype)
+    return one.new_zeros(tokens // PAGE_TOKENS, *one.shape[1:])
+
+
 # -- refusals
 
 

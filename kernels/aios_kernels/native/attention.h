@@ -1,6 +1,7 @@
 // Attention of a row's new tokens over the pages of its context.
 //
-// Keys are taken in blocks of 32 that begin at multiples of 32 in the context; a running maximum and sum join the blocks.
+// Keys are taken in blocks of 32 that begin at multiples of 32 in the context; a running maximum and sum join the blocks
+// of a segment of 256, and then the segments, in order: threads may share a context by segments.
 // Law: a token's result depends on its query and its context alone, whether it came in a chunk, a batch or by itself.
 #pragma once
 
@@ -11,6 +12,7 @@
 namespace aios {
 
 constexpr int KEYS_AT_ONCE = 32;
+constexpr int SEGMENT = 8 * KEYS_AT_ONCE;
 constexpr int QUERIES_AT_ONCE = 16;
 
 // The pool [page, layer, 2, kv_head, token, dim], bfloat16 or float32.
@@ -42,11 +44,29 @@ struct Pool {
     }
 };
 
-// One query's state: the largest score so far, the sum of weights by lanes, the weighted sum of values.
+// One query's state: the largest score so far, the sum of weights by lanes, the weighted sum of values [dim].
 struct Running {
     float most;
     alignas(32) float total[LANES];
     float* mixed;
+
+    void clear(int dim) {
+        most = -INFINITY;
+        std::memset(total, 0, sizeof total);
+        std::memset(mixed, 0, 4 * size_t(dim));
+    }
+
+    // Take in what the next segment gave. A state without keys changes nothing, to the bit.
+    void join(const Running& next, int dim) {
+        const float highest = std::fmax(most, next.most);
+        const __m256 keep = exponential(_mm256_set1_ps(most - highest)), add = exponential(_mm256_set1_ps(next.most - highest));
+        const auto both = [&](float* mine, const float* other) {
+            _mm256_storeu_ps(mine, _mm256_fmadd_ps(add, _mm256_loadu_ps(other), _mm256_mul_ps(keep, _mm256_loadu_ps(mine))));
+        };
+        both(total, next.total);
+        for (int d = 0; d < dim; d += LANES) both(mixed + d, next.mixed + d);
+        most = highest;
+    }
 };
 
 // A block of keys and values as floats, [32, dim] each.
@@ -133,61 +153,88 @@ inline void attend_block(const float* query, int dim, Block block, int low, int 
     for (; d < dim; d += LANES) mix<1>(scores, low, high, block.values + d, dim, keep, run.mixed + d);
 }
 
+// States of a number of queries, and the place for what they point to.
+struct Runs {
+    std::vector<Running> runs;
+    std::vector<float> mixed;
+
+    void make(size_t count, int dim) {
+        runs.resize(count);
+        mixed.resize(count * dim);
+        for (size_t n = 0; n < count; ++n) runs[n].mixed = mixed.data() + n * dim;
+    }
+};
+
 // Scratch of one thread for attention with `shared` query heads a KV head.
 struct AttentionScratch {
     std::vector<float> floats;
-    std::vector<Running> runs;
     Block block;
-    float *queries, *mixed;
+    float* queries;
+    Runs part, whole;
 
     void make(int dim, int shared) {
-        const size_t block_floats = size_t(KEYS_AT_ONCE) * dim, query_floats = size_t(QUERIES_AT_ONCE) * shared * dim;
-        floats.resize(2 * (block_floats + query_floats));
-        runs.resize(size_t(QUERIES_AT_ONCE) * shared);
+        const size_t block_floats = size_t(KEYS_AT_ONCE) * dim, count = size_t(QUERIES_AT_ONCE) * shared;
+        floats.resize(2 * block_floats + count * dim);
         block = {floats.data(), floats.data() + block_floats};
         queries = block.values + block_floats;
-        mixed = queries + query_floats;
+        part.make(count, dim);
+        whole.make(count, dim);
     }
 };
 
-// Tokens of one row that attend together: `count` queries, the first of which sees `context` tokens.
+// Tokens of one row that attend together: `count` queries, the first of which sees `context` tokens, all of them
+// only the last `window` if that is not 0.
 struct Span {
     const int64_t* pages;
-    int first, count, context;
+    int first, count, context, window;
+
+    // The segments that hold what these queries see.
+    int first_segment() const { return low(context) / SEGMENT; }
+    int end_segment() const { return (context + count - 2) / SEGMENT + 1; }
+    // The first key for a query that sees `sees` tokens.
+    int low(int sees) const { return window && sees > window ? sees - window : 0; }
 };
 
-// Attend the `shared` query heads of KV head `head` of a span. queries and out are [tokens, stride] with the heads
-// of this KV head side by side at their beginning.
-inline void attend(const Pool& pool, const Span& span, int layer, int head, int shared, int window, float factor,
-                   const float* queries, size_t query_stride, float* out, size_t out_stride, AttentionScratch& scratch) {
-    const int dim = pool.dim, num = span.count * shared;
+// One KV head of a layer.
+struct Place {
+    int layer, head, shared;
+};
+
+// Take the span's queries [tokens, stride], with the heads of this KV head side by side, times the attention's factor.
+inline void take_queries(const Span& span, int shared, int dim, float factor, const float* queries, size_t stride, float* to) {
     const __m256 scale = _mm256_set1_ps(factor);
-    for (int n = 0; n < num; ++n) {
-        const float* query = queries + (n / shared) * query_stride + size_t(n % shared) * dim;
-        for (int d = 0; d < dim; d += LANES)
-            _mm256_storeu_ps(scratch.queries + size_t(n) * dim + d, _mm256_mul_ps(_mm256_loadu_ps(query + d), scale));
-        scratch.runs[n] = {-INFINITY, {}, scratch.mixed + size_t(n) * dim};
-        std::memset(scratch.runs[n].mixed, 0, 4 * size_t(dim));
-    }
-    const int last = span.context + span.count - 1;
-    int first = window && span.context > window ? span.context - window : 0;
-    for (first -= first % KEYS_AT_ONCE; first < last; first += KEYS_AT_ONCE) {
-        const int count = last - first < KEYS_AT_ONCE ? last - first : KEYS_AT_ONCE;
-        copy_block(pool, span.pages, layer, head, first, count, scratch.block);
-        const int after = first + KEYS_AT_ONCE;
-        if (after < last) fetch_block(pool, span.pages, layer, head, after, last - after < KEYS_AT_ONCE ? last - after : KEYS_AT_ONCE);
+    for (int token = 0; token < span.count; ++token)
+        for (int d = 0; d < shared * dim; d += LANES, to += LANES)
+            _mm256_storeu_ps(to, _mm256_mul_ps(_mm256_loadu_ps(queries + token * stride + d), scale));
+}
+
+// Let the queries in `scratch` see one segment; `runs` are their states after it.
+inline void attend_segment(const Pool& pool, const Span& span, const Place& at, int segment, AttentionScratch& scratch, Running* runs) {
+    const int dim = pool.dim, num = span.count * at.shared;
+    for (int n = 0; n < num; ++n) runs[n].clear(dim);
+    const auto within = [](int limit, int value) { return value < limit ? value : limit; };
+    const int last = within((segment + 1) * SEGMENT, span.context + span.count - 1);
+    int first = span.low(span.context) / KEYS_AT_ONCE * KEYS_AT_ONCE;
+    if (first < segment * SEGMENT) first = segment * SEGMENT;
+    for (; first < last; first += KEYS_AT_ONCE) {
+        const int count = within(KEYS_AT_ONCE, last - first), after = first + count;
+        copy_block(pool, span.pages, at.layer, at.head, first, count, scratch.block);
+        if (after < last) fetch_block(pool, span.pages, at.layer, at.head, after, within(KEYS_AT_ONCE, last - after));
         for (int n = 0; n < num; ++n) {
-            const int sees = span.context + n / shared;
-            const int low = window && sees - window > first ? sees - window - first : 0;
-            const int high = sees - first < count ? sees - first : count;
-            if (low < high) attend_block(scratch.queries + size_t(n) * dim, dim, scratch.block, low, high, scratch.runs[n]);
+            const int sees = span.context + n / at.shared;
+            const int low = span.low(sees) > first ? span.low(sees) - first : 0, high = within(count, sees - first);
+            if (low < high) attend_block(scratch.queries + size_t(n) * dim, dim, scratch.block, low, high, runs[n]);
         }
     }
-    for (int n = 0; n < num; ++n) {
-        float* to = out + (n / shared) * out_stride + size_t(n % shared) * dim;
-        const __m256 over = _mm256_set1_ps(1.0f / sum(_mm256_load_ps(scratch.runs[n].total)));
+}
+
+// Write what the states come to, [tokens, stride] as the queries lie.
+inline void write_mixed(const Span& span, int shared, int dim, const Running* runs, float* out, size_t stride) {
+    for (int n = 0; n < span.count * shared; ++n) {
+        float* to = out + (n / shared) * stride + size_t(n % shared) * dim;
+        const __m256 over = _mm256_set1_ps(1.0f / sum(_mm256_load_ps(runs[n].total)));
         for (int d = 0; d < dim; d += LANES)
-            _mm256_storeu_ps(to + d, _mm256_mul_ps(_mm256_loadu_ps(scratch.runs[n].mixed + d), over));
+            _mm256_storeu_ps(to + d, _mm256_mul_ps(_mm256_loadu_ps(runs[n].mixed + d), over));
     }
 }
 

@@ -3,6 +3,7 @@
 // The residual stream is float32. Every phase is cut into parts that threads take one by one; a part writes outputs of
 // its own, so neither the number of threads nor that of rows shows in a result.
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <vector>
 
@@ -57,6 +58,8 @@ constexpr int HEAD_TILES_A_PART = 16;
 constexpr size_t PHASES_A_LAYER = 12;
 // Up to this many rows every thread prepares all of them for itself, which is quicker than waiting for each other.
 constexpr int ROWS_PREPARED_ALONE = 2;
+// With fewer parts of attention for each thread than this, long contexts are cut into segments.
+constexpr int ITEMS_A_THREAD = 8;
 
 int parts(int count, int size) { return (count + size - 1) / size; }
 
@@ -141,10 +144,15 @@ public:
     }
 
 private:
+    // The attention of a span's queries and one KV head, over all segments or, of several pieces, over one. The piece
+    // that ends last joins all: their states lie from `runs` on, and `ended` counts them.
     struct Item {
         Span span;
         int64_t token;
-        int head;
+        int head, segment, pieces;
+        size_t runs, ended;
+
+        int64_t work() const { return int64_t(span.context) * span.count / pieces; }
     };
 
     // One thread's way through a step. Every thread makes the same calls of `each`, so phases agree.
@@ -315,13 +323,29 @@ private:
             const Row& row = step.row[r];
             for (int64_t first = 0; first < row.count; first += QUERIES_AT_ONCE) {
                 const int count = int(std::min<int64_t>(QUERIES_AT_ONCE, row.count - first));
-                const Span span{step.pages + row.pages, int(first), count, int(row.context - row.count + first + 1)};
-                for (int head = 0; head < s_.kv_heads; ++head) items_.push_back({span, row.start + first, head});
+                const Span span{step.pages + row.pages, int(first), count, int(row.context - row.count + first + 1), 0};
+                for (int head = 0; head < s_.kv_heads; ++head) items_.push_back({span, row.start + first, head, 0, 1, 0, 0});
             }
         }
-        std::stable_sort(items_.begin(), items_.end(), [](const Item& a, const Item& b) {
-            return int64_t(a.span.context) * a.span.count > int64_t(b.span.context) * b.span.count;
-        });
+        if (items_.size() < size_t(ITEMS_A_THREAD) * team_.size()) cut();
+        std::stable_sort(items_.begin(), items_.end(), [](const Item& a, const Item& b) { return a.work() > b.work(); });
+    }
+
+    // Cut long items into their segments.
+    void cut() {
+        size_t runs = 0;
+        const std::vector<Item> whole = std::move(items_);
+        items_.clear();
+        ended_ = std::vector<std::atomic<int>>(whole.size());
+        for (size_t i = 0; i < whole.size(); ++i) {
+            Item item = whole[i];
+            item.pieces = item.span.end_segment();
+            item.runs = runs;
+            item.ended = i;
+            for (item.segment = 0; item.segment < item.pieces; ++item.segment) items_.push_back(item);
+            if (item.pieces > 1) runs += size_t(item.pieces) * item.span.count * (s_.heads / s_.kv_heads);
+        }
+        pieces_.make(runs, s_.head_dim);
     }
 
     void turn_angles(int64_t t, int64_t position) {
@@ -354,10 +378,32 @@ private:
     }
 
     void attend_item(const Layer& l, int index, const Step& step, const Item& item, int rank) {
-        const int shared = s_.heads / s_.kv_heads;
-        const size_t first = size_t(item.head) * shared * s_.head_dim;
-        attend(step.pool, item.span, index, item.head, shared, int(l.window), s_.attention_scale, qkv(item.token) + first,
-               qkv_width(), mixed(item.token) + first, wide(), own_[rank].attention);
+        const Place at{index, item.head, s_.heads / s_.kv_heads};
+        const int dim = s_.head_dim;
+        const size_t column = size_t(item.head) * at.shared * dim, num = size_t(item.span.count) * at.shared;
+        Span span = item.span;
+        span.window = int(l.window);
+        AttentionScratch& scratch = own_[rank].attention;
+        Running* whole = scratch.whole.runs.data();
+        take_queries(span, at.shared, dim, s_.attention_scale, qkv(item.token) + column, qkv_width(), scratch.queries);
+        const auto join = [&](const Running* part) {
+            for (size_t n = 0; n < num; ++n) whole[n].join(part[n], dim);
+        };
+        if (item.pieces > 1) {
+            Running* pieces = pieces_.runs.data() + item.runs;
+            attend_segment(step.pool, span, at, item.segment, scratch, pieces + item.segment * num);
+            if (ended_[item.ended].fetch_add(1, std::memory_order_acq_rel) + 1 < item.pieces) return;
+            ended_[item.ended].store(0, std::memory_order_relaxed);
+            for (size_t n = 0; n < num; ++n) whole[n].clear(dim);
+            for (int piece = 0; piece < item.pieces; ++piece) join(pieces + piece * num);
+        } else {
+            for (size_t n = 0; n < num; ++n) whole[n].clear(dim);
+            for (int segment = span.first_segment(); segment < span.end_segment(); ++segment) {
+                attend_segment(step.pool, span, at, segment, scratch, scratch.part.runs.data());
+                join(scratch.part.runs.data());
+            }
+        }
+        write_mixed(span, at.shared, dim, whole, mixed(item.token) + column, wide());
     }
 
     const Model m_;
@@ -372,6 +418,8 @@ private:
     Prepared shared_;
     std::vector<float> x_, added_, qkv_, mixed_, fed_, angles_;
     std::vector<Item> items_;
+    Runs pieces_;
+    std::vector<std::atomic<int>> ended_;
 };
 
 }  // namespace
