@@ -16,6 +16,9 @@ from aios.formats.arguments import MAX_DEPTH
 from aios.remote.failures import Malformed, Rejected
 
 MAX_CALLS = 64
+MOST_TOKEN_CHARS = 128
+"""More than the longest token of common vocabularies, runs of spaces aside."""
+_SLACK_TOKENS = 64
 NO_ID = -1
 """Stands for a token id: an endpoint gives text, not ids."""
 
@@ -52,10 +55,11 @@ class PartialCall:
 
 
 class Answer:
-    """See the module. `names` maps tool names as the endpoint knows them to ours."""
+    """See the module. `names` maps tool names as the endpoint knows them to ours; `tokens` is what was asked for."""
 
-    def __init__(self, names: Mapping[str, str]) -> None:
+    def __init__(self, names: Mapping[str, str], tokens: int) -> None:
         self._names = names
+        self._room = MOST_TOKEN_CHARS * (tokens + _SLACK_TOKENS)
         self._calls: list[PartialCall] = []
         self._texts: list[str] = []
         self._said: str | None = None
@@ -131,6 +135,7 @@ class Answer:
             raise Malformed("the content of an event is not text")
         if not content:
             return []
+        self._spend(content)
         self._texts.append(content)
         return [Piece(content)]
 
@@ -154,8 +159,15 @@ class Answer:
             raise Malformed("id, name or arguments of a tool call are not text")
         call.id = call.id or identity or ""
         call.name = call.name or name or ""
+        self._spend(arguments or "")
         call.arguments.append(arguments or "")
         return Piece("")
+
+    def _spend(self, text: str) -> None:
+        """Raises Malformed where more comes than the tokens asked for can spell: an endpoint must not fill us up."""
+        self._room -= len(text)
+        if self._room < 0:
+            raise Malformed("more text came than the tokens that were asked for can spell")
 
     def _at(self, index: Any) -> PartialCall:
         if type(index) is not int or not 0 <= index <= len(self._calls) or index >= MAX_CALLS:

@@ -275,7 +275,9 @@ class RemoteCore:
     async def _attempt(self, run: Run, offered: Sequence[ToolSpec], schema: Schema | None) -> Answer:
         """Send one request and take in its answer. Whatever cuts it off, the run keeps what can be continued."""
         settings, names = self._settings, wire_names(run.order.tools)
-        answer = Answer(names)  # a tool left out today may be called from memory: that is judged, not malformed
+        answer = Answer(
+            names, run.room
+        )  # a tool left out today may be called from memory: that is judged, not malformed
         request = body(
             settings.model,
             run.order.request,

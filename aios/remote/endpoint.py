@@ -5,6 +5,7 @@ Owns the client, the key and the reading of statuses. Does not know contexts or 
 
 import os
 import re
+import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -16,11 +17,12 @@ import httpx2
 
 from aios.config import CoreSettings
 from aios.errors import ConfigError
-from aios.remote.failures import BUSY, LOST, SLOW, UNREACHABLE, Malformed, Rejected, Unavailable
+from aios.remote.failures import BUSY, LOST, SLOW, TLS, UNREACHABLE, Malformed, Rejected, Unavailable
 from aios.remote.stream import EventReader
 
 _EXCERPT_BYTES = 2000
 _DRAIN_S = 0.25
+_NO_STREAMS = ("text/html", "application/json")
 _TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
 
 
@@ -50,22 +52,36 @@ class Endpoint:
             async with self._http.stream("POST", "chat/completions", json=body) as response:
                 if response.status_code != 200:
                     raise await self._refusal(response)
+                self._check_form(response)
                 async with aclosing(_events(response)) as events:
                     yield events
         except httpx2.TimeoutException as error:
             raise Unavailable(f"{self._who}: silent for too long ({type(error).__name__})", SLOW) from error
         except (httpx2.ConnectError, httpx2.UnsupportedProtocol) as error:
+            if _is_tls(error):
+                raise Rejected(
+                    f"{self._who}: no secure connection ({error}); is the certificate right?", TLS
+                ) from error
             raise Unavailable(f"{self._who}: no connection ({error}); is it running?", UNREACHABLE) from error
         except httpx2.RemoteProtocolError as error:
             raise Unavailable(f"{self._who}: the connection broke or is no HTTP ({error})", LOST) from error
         except httpx2.TransportError as error:
             raise Unavailable(f"{self._who}: the connection was lost ({type(error).__name__})", LOST) from error
-        except httpx2.DecodingError as error:
-            raise Malformed(f"{self._who}: an answer in an encoding that was not asked for") from error
 
     @property
     def _who(self) -> str:
         return f"core {self.name!r}"
+
+    def _check_form(self, response: httpx2.Response) -> None:
+        """Raises Malformed for what is surely no stream of events: a page, one object, what would have to be unpacked.
+
+        (A body is read as it comes and never unpacked: a bomb stays packed.)
+        """
+        kind, packed = response.headers.get("content-type", ""), response.headers.get("content-encoding", "identity")
+        if packed != "identity":
+            raise Malformed(f"{self._who}: an answer packed by {packed[:40]!r}, which was not asked for")
+        if kind.startswith(_NO_STREAMS):
+            raise Malformed(f"{self._who}: an answer of type {kind[:40]!r} instead of a stream of events")
 
     async def _refusal(self, response: httpx2.Response) -> Exception:
         status, said = response.status_code, await self._excerpt(response)
@@ -75,6 +91,8 @@ class Endpoint:
         if status in (401, 403):
             variable = self.settings.key or "none; name one with the setting `key`"
             return Rejected(f"{told} (the key comes from the environment variable {variable})", "E-REMOTE-KEY")
+        if response.has_redirect_location:
+            return Rejected(f"{told} (it redirects; the key goes to no other address: set `url` to the right one)")
         if status == 404:
             return Rejected(f"{told} (model {self.settings.model!r}; the url must end before /chat/completions)")
         return Rejected(told)
@@ -104,6 +122,13 @@ async def _events(response: httpx2.Response) -> AsyncGenerator[list[dict[str, An
                     async for _ in pieces:
                         pass
                 return
+
+
+def _is_tls(error: BaseException | None) -> bool:
+    """Whether the connection failed for its encryption: no other try will fare better."""
+    while error is not None and not isinstance(error, ssl.SSLError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _key(name: str, settings: CoreSettings) -> str:

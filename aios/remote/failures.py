@@ -9,6 +9,7 @@ EndpointError
 from aios.errors import EngineError
 
 UNREACHABLE, BUSY, SLOW, LOST = "E-REMOTE-UNREACHABLE", "E-REMOTE-BUSY", "E-REMOTE-TIMEOUT", "E-REMOTE-LOST"
+TLS = "E-REMOTE-TLS"
 TRANSIENT = frozenset({UNREACHABLE, BUSY, SLOW, LOST})
 """Codes of a refused Submit after which another core may be tried."""
 

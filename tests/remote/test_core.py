@@ -1,10 +1,12 @@
 """A remote core keeps to the protocol of cores, and survives whatever an endpoint does."""
 
+import gzip
 import json
 from typing import Any
 
 import anyio
 import pytest
+from anyio.abc import SocketAttribute, SocketStream
 
 from aios.abi import core as c
 from aios.abi.chat import ToolCall
@@ -14,7 +16,19 @@ from aios.config import CoreSettings
 from aios.errors import ConfigError
 from aios.ids import ContextId
 from aios.remote.core import RemoteCore
-from aios.testing.endpoint import Act, Exchange, call, cut, endless_line, events, held, raw, refuse, say
+from aios.testing.endpoint import (
+    Act,
+    Exchange,
+    ScriptedEndpoint,
+    call,
+    cut,
+    endless_line,
+    events,
+    held,
+    raw,
+    refuse,
+    say,
+)
 from tests.remote.desk import ADD, MAIN, OTHER, desk, submit
 
 pytestmark = pytest.mark.anyio
@@ -108,6 +122,13 @@ HOSTILE = {
     "unknown finish": events(choice("because")),
     "negative usage": events({"choices": [], "usage": {"prompt_tokens": -5}}),
     "usage not an object": events({"choices": [], "usage": [1]}),
+    "a bomb of text": events(*[choice(content="x" * 4000)] * 4),
+    "a bomb of arguments": events(*[part(0, "math_add", "x" * 4000)] * 4),
+    "packed": raw(
+        b"HTTP/1.1 200 x\r\nconnection: close\r\ncontent-encoding: gzip\r\n\r\n" + gzip.compress(bytes(1 << 20))
+    ),
+    "a page": raw(b"HTTP/1.1 200 x\r\nconnection: close\r\ncontent-type: text/html; charset=x\r\n\r\n<html>"),
+    "no stream": raw(b'HTTP/1.1 200 x\r\nconnection: close\r\ncontent-type: application/json\r\n\r\n{"choices": []}'),
     "same id twice": events(part(0, "math_add", '{"a": 1}'), part(1, "math_add", '{"a": 2}'), choice("tool_calls")),
 }
 
@@ -129,6 +150,87 @@ async def test_a_hostile_stream_is_refused_once_and_ends_nobody_else(name: str) 
         until.set()
         assert (await d.finished(OTHER)).text == "fine and on"
         assert len(d.endpoint.requests) == 2
+
+
+async def dribble(exchange: Exchange) -> None:
+    """A stream that never falls silent and never says anything."""
+    await exchange.begin()
+    while True:
+        await exchange.stream.send(b":")
+        await anyio.sleep(0.005)
+
+
+async def dribbled_head(exchange: Exchange) -> None:
+    """A head that never ends, a byte at a time."""
+    await exchange.stream.send(b"HTTP/1.1 200 x\r\nx: ")
+    while True:
+        await exchange.stream.send(b"x")
+        await anyio.sleep(0.005)
+
+
+async def dribbled_refusal(exchange: Exchange) -> None:
+    """A refusal whose reason never ends."""
+    await exchange.begin(400)
+    while True:
+        await exchange.stream.send(b" ")
+        await anyio.sleep(0.005)
+
+
+@pytest.mark.parametrize("act", [dribble, dribbled_head, dribbled_refusal])
+async def test_an_answer_by_the_drop_ends_at_its_limit(act: Act) -> None:
+    async with desk(act, attempts=1, timeout_s=0.2, silence_s=5) as d:
+        await d.core.send(submit())
+        assert (await d.until(c.Refused)).code == "E-REMOTE-TIMEOUT"
+
+
+async def test_a_head_without_end_is_cut() -> None:
+    async def act(exchange: Exchange) -> None:
+        while True:
+            await exchange.stream.send(b"HTTP/1.1 200 x\r\n" + b"x: y\r\n" * 10_000)
+
+    async with desk(act, attempts=1) as d:
+        await d.core.send(submit())
+        assert (await d.until(c.Refused)).code == "E-REMOTE-LOST"
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+async def test_a_redirect_is_not_followed_and_the_key_stays(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAR_KEY", "sk-very-secret")
+    elsewhere = ScriptedEndpoint(otherwise=say("mine"))
+    async with elsewhere.served():
+        away = refuse(status, location=f"{elsewhere.url}/chat/completions")
+        async with desk(away, key="FAR_KEY") as d:
+            await d.core.send(submit())
+            refused = await d.until(c.Refused)
+            assert (refused.code, len(d.endpoint.requests)) == ("E-REMOTE-REJECTED", 1)
+            assert "it redirects" in refused.reason
+    assert elsewhere.requests == []
+
+
+async def test_a_name_that_leads_nowhere_is_unreachable() -> None:
+    async with desk(url="http://no-such-host.invalid/v1", attempts=2) as d:
+        await d.core.send(submit())
+        assert (await d.until(c.Refused)).code == "E-REMOTE-UNREACHABLE"
+
+
+async def test_a_connection_that_cannot_be_made_secure_is_not_tried_again() -> None:
+    calls = 0
+
+    async def plain(stream: SocketStream) -> None:
+        nonlocal calls
+        calls += 1
+        async with stream:
+            await stream.send(b"HTTP/1.1 400 this is no TLS\r\n\r\n")
+
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    port = listener.extra(SocketAttribute.local_port)
+    async with listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, plain)
+        async with desk(url=f"https://127.0.0.1:{port}/v1") as d:
+            await d.core.send(submit())
+            assert (await d.until(c.Refused)).code == "E-REMOTE-TLS"
+        tasks.cancel_scope.cancel()
+    assert calls == 1
 
 
 async def test_a_cut_answer_is_continued_where_the_endpoint_can() -> None:
