@@ -42,6 +42,7 @@ from aios.engine.copier import Copier, InThreads, OnStreams
 from aios.engine.desk import Limits, Prompter
 from aios.engine.disk import DiskTier
 from aios.engine.engine import Engine
+from aios.engine.headroom import Headroom
 from aios.engine.host import Wire, die, serve
 from aios.engine.loader import LoadedModel, load_model
 from aios.engine.placement import GPU_DTYPE, pick_device
@@ -222,12 +223,8 @@ def make_memory(
 
 def _writes_through(retention: Retention) -> Callable[[float], bool]:
     """Ask the policy about the share that is free of the host tier and of the machine's memory, whichever is less."""
-
-    def writes_through(host_free: float) -> bool:
-        machine = psutil.virtual_memory()
-        return retention.writes_through(min(host_free, machine.available / machine.total))
-
-    return writes_through
+    headroom = Headroom()
+    return lambda host_free: retention.writes_through(min(host_free, headroom.share()))
 
 
 def _disk(loaded: LoadedModel, settings: HostSettings, page_bytes: int) -> DiskTier | None:

@@ -10,8 +10,9 @@ from aios.engine.batch import Model, ModelConfig
 from aios.engine.catalogue import fitting_names
 from aios.engine.decoder import Decoder
 from aios.engine.fit import Size, check_fits, need_of, this_machine
-from aios.engine.gguf import GgufFile, read_gguf
+from aios.engine.gguf import GgufFile
 from aios.engine.ggufmodel import gguf_config, gguf_weights
+from aios.engine.ggufreader import read_gguf
 from aios.engine.hf import hf_config, hf_tokenizer, hf_weights
 from aios.engine.modelstore import sha256_of
 from aios.engine.native import (

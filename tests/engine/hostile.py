@@ -14,8 +14,9 @@ from pathlib import Path
 
 import torch
 
-from aios.engine.gguf import GgufFile, TensorType, parse_gguf
+from aios.engine.gguf import GgufFile, TensorType
 from aios.engine.ggufmodel import gguf_config, gguf_weights
+from aios.engine.ggufreader import parse_gguf
 from aios.engine.shards import parse_shard
 from aios.engine.tokenizer import gguf_tokenizer
 from aios.errors import ModelError

@@ -14,8 +14,8 @@ from torch import Tensor
 from aios.engine import fit, loader
 from aios.engine.catalogue import READING_SPEED, catalogue, fitting_names, recommend
 from aios.engine.fit import Machine, Size, check_fits, dense_bytes, gpu, need_of
-from aios.engine.gguf import read_gguf
 from aios.engine.ggufmodel import gguf_config
+from aios.engine.ggufreader import read_gguf
 from aios.engine.loader import load_model
 from aios.engine.modelstore import find
 from aios.engine.products import dense_dtype

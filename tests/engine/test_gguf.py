@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aios.engine import gguf
-from aios.engine.gguf import GgufFile, TensorType, parse_gguf, read_gguf
+from aios.engine import ggufreader
+from aios.engine.gguf import GgufFile, TensorType
+from aios.engine.ggufreader import parse_gguf, read_gguf
 from aios.errors import ModelError
 from tests.engine.model_file import gguf_bytes, string
 
@@ -132,4 +133,4 @@ def test_a_missing_and_an_empty_file_say_so(tmp_path: Path) -> None:
 
 
 def test_limits_leave_room_for_the_largest_vocabularies() -> None:
-    assert gguf.MAX_ELEMENTS > 300_000
+    assert ggufreader.MAX_ELEMENTS > 300_000

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from aios.engine import gguf
-from aios.engine.gguf import TensorType, parse_gguf
+from aios.engine import ggufreader
+from aios.engine.gguf import TensorType
+from aios.engine.ggufreader import parse_gguf
 from aios.engine.shards import INDEX, parse_shard, read_shards
 from aios.errors import ModelError
 from tests.engine.hostile import campaign, gguf_files, shard_file
@@ -35,7 +36,7 @@ def test_ten_thousand_hostile_files_are_errors_or_models(seed: int, little_memor
 
 
 def test_the_campaign_finds_a_reader_that_trusts_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gguf._Parser, "_left", lambda parser: 1 << 62)
+    monkeypatch.setattr(ggufreader._Parser, "_left", lambda parser: 1 << 62)
     assert any("unpack requires a buffer" in finding for finding in campaign(0, 200))
 
 
@@ -52,7 +53,7 @@ def test_the_sound_files_load() -> None:
 def test_metadata_that_would_fill_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     data = gguf_bytes({"list": ["ab"] * 1000}, {})
     assert parse_gguf(memoryview(data), PATH).strings("list") == ["ab"] * 1000
-    monkeypatch.setattr(gguf, "MIN_BUDGET", 1 << 12)
+    monkeypatch.setattr(ggufreader, "MIN_BUDGET", 1 << 12)
     with pytest.raises(ModelError, match=r"with 'list' the metadata would take more memory than twice the file"):
         parse_gguf(memoryview(data), PATH)
 

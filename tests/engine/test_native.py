@@ -9,7 +9,7 @@ from torch import Tensor
 
 from aios.engine import modelstore, native
 from aios.engine.decoder import Decoder
-from aios.engine.gguf import read_gguf
+from aios.engine.ggufreader import read_gguf
 from aios.engine.loader import LoadedModel, load_model
 from aios.engine.native import NativeDecoder, stored_tiles, suits
 from aios.engine.packed import packed_path

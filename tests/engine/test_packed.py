@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from aios.engine.gguf import TensorType, parse_gguf
+from aios.engine.gguf import TensorType
+from aios.engine.ggufreader import parse_gguf
 from aios.engine.loader import load_model
 from aios.engine.packed import packed_path
 from aios_kernels.linear import Int4Linear

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from aios.engine.batch import ModelConfig
-from aios.engine.gguf import GgufFile, read_gguf
+from aios.engine.gguf import GgufFile
 from aios.engine.ggufmodel import gguf_config
+from aios.engine.ggufreader import read_gguf
 from aios.engine.hfconfig import config_of
 from aios.errors import ModelError
 from tests.engine.family_files import REFERENCE, write_gguf

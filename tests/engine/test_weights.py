@@ -9,8 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from aios.engine.gguf import TensorType, parse_gguf, read_gguf
+from aios.engine.gguf import TensorType
 from aios.engine.ggufmodel import gguf_config, gguf_weights
+from aios.engine.ggufreader import parse_gguf, read_gguf
 from aios.engine.loader import load_model
 from aios.engine.quant import dequantise
 from aios.engine.rotary import rotary_frequencies

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from aios.engine.gguf import parse_gguf
+from aios.engine.ggufreader import parse_gguf
 from aios.engine.tokenizer import Tokenizer, gguf_tokenizer
 from tests.engine.model_file import gguf_bytes
 
