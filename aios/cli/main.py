@@ -281,6 +281,18 @@ def rules_fmt(
     raise typer.Exit(verbs.fmt(files, check=check))
 
 
+@rules.command("check")
+def rules_check(
+    file: RuleFile,
+    json: Json = False,
+    viability: Annotated[str | None, typer.Option(help="V0, V1 or V2, instead of what the file says.")] = None,
+) -> None:
+    """Name all errors, what is dead, and how exactly each argument is known; 78 if there are errors."""
+    from aios.cli import rules as verbs
+
+    raise typer.Exit(verbs.check(file, json=json, viability=viability))
+
+
 def main(argv: list[str] | None = None) -> None:
     """Run one command and exit with its code; errors are one line on stderr (AIOS_DEBUG ≥ 2: with traceback)."""
     try:

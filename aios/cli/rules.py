@@ -12,6 +12,7 @@ from aios.guard.gate import RuleGate, compile_rules
 from aios.guard.layout import laid_out
 from aios.guard.rehearsal import rehearse
 from aios.guard.replay import DENIED, OK, REFUSED, UNREADABLE, Replay, written
+from aios.guard.review import Review, review
 from aios.guard.traces import Fault
 
 _WORST = {OK: 0, DENIED: 1, UNREADABLE: 2}
@@ -74,6 +75,46 @@ def test(file: Path, *, json: bool) -> int:
             print(f"    {file.name}:{failure.at.line}: {plain(failure.message)}")
     print(f"{len(results)} scenarios, {len(failures)} failed")
     return DENIED if failures else OK
+
+
+def check(file: Path, *, json: bool, viability: str | None) -> int:
+    """Say all that can be said of a rule file without running it; return 0, or 78 if it has errors."""
+    found = review(_text(file), file.name, viability)
+    if json:
+        output.as_json(_reviewed(file.name, found))
+    else:
+        _refuse(found.errors, json=False)
+        print("\n".join(_in_words(file.name, found)))
+    return REFUSED if found.errors else OK
+
+
+def _reviewed(name: str, found: Review) -> dict[str, Any]:
+    program = found.program
+    return {
+        "file": name,
+        "digest": None if program is None else program.digest,
+        "viability": None if program is None else program.viability,
+        "errors": [_described(error) for error in found.errors],
+        "warnings": [hint._asdict() for hint in found.warnings],
+        "duties": [way._asdict() for way in found.duties],
+        "arguments": found.arguments,
+    }
+
+
+def _in_words(name: str, found: Review) -> Iterator[str]:
+    if found.program is None:
+        yield f"{name}: {len(found.errors)} errors"
+        return
+    rules_ = found.program.symbols.rules
+    yield f"{name}: {len(rules_)} rules, viability {found.program.viability}, {found.program.digest}"
+    for hint in found.warnings:
+        yield f"{name}:{hint.line}: {hint.rule}: {hint.code}: {plain(hint.message)}"
+    for way in found.duties:
+        told = "has a way out that never fails" if way.always_ok else "has no way out that never fails"
+        yield f"{name}:{way.line}: {way.rule}: {told}"
+    for tool, classes in found.arguments.items():
+        if classes:
+            yield f"  {plain(tool)}: " + ", ".join(f"{plain(arg)} {kind}" for arg, kind in classes.items())
 
 
 def fmt(files: list[Path], *, check: bool) -> int:

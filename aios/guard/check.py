@@ -4,6 +4,9 @@ What the language has but the monitor does not do yet is refused here with "not 
 in silence. The checked tree needs no further tests when it is compiled.
 """
 
+from functools import partial
+
+from aios.errors import RuleError
 from aios.guard.check_formulas import FormulaChecker, Scope
 from aios.guard.symbols import JSON, Symbols
 from aios.guard.syntax import (
@@ -38,17 +41,25 @@ _INT, _TIME = Sort("Int"), Sort("Time")
 class Checker(FormulaChecker):
     """Declarations, and calls in head position, which bind names."""
 
-    def check(self, file: RuleFile) -> None:
-        """Check every declaration. Raises RuleError."""
-        for relation in self.symbols.relations.values():
-            self._columns(relation)
-        for register in self.symbols.registers.values():
-            self._register(register)
-        for rule in self.symbols.rules.values():
-            self._rule(rule)
-        for decl in file.decls:
-            if isinstance(decl, Scenario):
-                self._scenario(decl)
+    def check(self, file: RuleFile, errors: list[RuleError] | None = None) -> None:
+        """Check every declaration. Raises RuleError; with `errors`, goes on and gathers them instead."""
+        scenarios = [decl for decl in file.decls if isinstance(decl, Scenario)]
+        parts = [
+            *(partial(self._columns, relation) for relation in self.symbols.relations.values()),
+            *(partial(self._register, register) for register in self.symbols.registers.values()),
+            *(partial(self._rule, rule) for rule in self.symbols.rules.values()),
+            *(partial(self._scenario, scenario) for scenario in scenarios),
+        ]
+        for part in parts:
+            self._shared = self._confirmable = self._event = False
+            try:
+                part()
+            except RuleError as error:
+                if errors is None:
+                    raise
+                errors.append(error)
+                for relation in self.symbols.relations.values():  # one error is enough for a relation that is read
+                    self.symbols.columns.setdefault(relation.name, (JSON,) * len(relation.columns))
 
     def _scenario(self, scenario: Scenario) -> None:
         for step in scenario.steps:

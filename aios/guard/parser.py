@@ -5,6 +5,7 @@ Takes the whole language; what the monitor cannot do yet is refused later, by `c
 
 from collections.abc import Callable
 
+from aios.errors import RuleError
 from aios.guard.lexer import Source, Span
 from aios.guard.scenarios import ScenarioParser
 from aios.guard.syntax import (
@@ -39,15 +40,28 @@ def parse(text: str, file: str = "<rules>") -> RuleFile:
 class Parser(ScenarioParser):
     """Declarations; formulas and terms come from the base classes."""
 
-    def file(self) -> RuleFile:
-        """file = { decl | PART }"""
+    def file(self, errors: list[RuleError] | None = None) -> RuleFile:
+        """file = { decl | PART }. With `errors`, go on behind a wrong declaration and gather what was wrong."""
         decls: list[Decl] = []
         while self.here.kind != "end":
             if self.here.kind == "part":
                 self.step()
-            else:
+                continue
+            try:
                 decls.append(self._decl())
+            except RuleError as error:
+                if errors is None:
+                    raise
+                errors.append(error)
+                self._recover()
         return RuleFile(tuple(decls))
+
+    def _recover(self) -> None:
+        """Go to the next line that begins like a declaration."""
+        self._depth = 0
+        words = {"shared", *self._readers()}
+        while self.here.kind != "end" and not (self.here.at.column == 1 and self.here.text in words):
+            self.step()
 
     def _decl(self) -> Decl:
         at = self.here.at
