@@ -5,7 +5,7 @@ and a simulator. Units: tokens and pages; seconds are monotonic.
 """
 
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -48,8 +48,7 @@ class Load:
     decode_tokens: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
+class Budget(NamedTuple):
     """What the coming step may use."""
 
     now_s: float

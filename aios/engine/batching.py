@@ -5,14 +5,14 @@ Owns the assembly of one ragged step; the frames were reserved before.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from aios.engine.batch import Batch, Row
 from aios.engine.context import Context
-from aios.engine.pages import PageTable
-from aios.engine.tiers import Memory
 
 
 @dataclass(slots=True, eq=False)
@@ -39,7 +39,7 @@ class Grant:
         return self.count + len(self.draft)
 
 
-def assemble(grants: Sequence[Grant], memory: Memory) -> Batch:
+def assemble(grants: Sequence[Grant]) -> Batch:
     """Build the batch of one step, rows in the order of `grants`.
 
     A grant that samples wants the logits of its last outstanding token and of each token of its draft.
@@ -47,31 +47,32 @@ def assemble(grants: Sequence[Grant], memory: Memory) -> Batch:
     tokens: list[int] = []
     positions: list[int] = []
     slots: list[int] = []
-    rows: list[Row] = []
     sample: list[int] = []
+    tables: list[list[int]] = []
+    spans: list[tuple[int, int, int]] = []
     for grant in grants:
         table, start = grant.context.table, len(tokens)
-        first, end = table.tokens, table.tokens + grant.size
-        pages = memory.frames(table)
+        first, size = table.tokens, grant.size
+        frames = [page.frame for page in table.pages if page.frame is not None]  # all, of a resident table
         tokens += grant.context.tokens[first : first + grant.count]
         tokens += grant.draft
-        positions += range(first, end)
-        slots += _slots(table, first, end)
-        rows.append(Row(start=start, count=grant.size, context=end, pages=pages))
+        positions += range(first, first + size)
+        slots += _slots(frames, table.page_tokens, first, first + size)
+        tables.append(frames)
+        spans.append((start, size, first + size))
         if grant.samples:
             sample += range(start + grant.count - 1, len(tokens))
-    # one array and its rows: three tensors for the price of one
-    columns = torch.from_numpy(np.array((tokens, positions, slots), dtype=np.int64)).unbind()
-    wanted = torch.from_numpy(np.array(sample, dtype=np.int64))
-    return Batch(tokens=columns[0], positions=columns[1], slots=columns[2], rows=rows, sample=wanted)
+    parts = _tensors([tokens, positions, slots, sample, *tables])
+    rows = [Row(*span, pages) for span, pages in zip(spans, parts[4:], strict=True)]
+    return Batch(tokens=parts[0], positions=parts[1], slots=parts[2], rows=rows, sample=parts[3])
 
 
-def _slots(table: PageTable, first: int, end: int) -> list[int]:
+def _slots(frames: list[int], page_tokens: int, first: int, end: int) -> list[int]:
     """Where the K and V of the tokens `first … end - 1` go."""
-    size, pages = table.page_tokens, table.pages
-    slots: list[int] = []
-    for position in range(first, end):
-        frame = pages[position // size].frame
-        assert frame is not None, "a resident page has a frame"
-        slots.append(frame * size + position % size)
-    return slots
+    return [frames[at // page_tokens] * page_tokens + at % page_tokens for at in range(first, end)]
+
+
+def _tensors(columns: list[list[int]]) -> Sequence[Tensor]:
+    """Return each column as int64; many small tensors for the price of one."""
+    whole = torch.from_numpy(np.array([*chain.from_iterable(columns)], dtype=np.int64))
+    return torch.split_with_sizes(whole, [len(column) for column in columns])

@@ -145,11 +145,6 @@ class Context:
         """Tokens whose KV must be computed before the next one can be chosen."""
         return len(self.tokens) - self.table.tokens
 
-    @property
-    def is_scheduled(self) -> bool:
-        """Whether the planner knows it."""
-        return self.turn is not None and not self.is_held
-
 
 def common_prefix(left: list[int], right: list[int]) -> int:
     """Return how many tokens two logs begin with in common."""

@@ -130,9 +130,7 @@ class Engine:
     @torch.inference_mode()
     def land(self) -> None:
         """Wait for the step in flight, if there is one, and take in what it chose."""
-        flight, self._flight = self._flight, None
-        if flight is not None:
-            self._land(flight)
+        self._land_flight()
 
     @torch.inference_mode()
     def step(self) -> bool:
@@ -141,13 +139,13 @@ class Engine:
         self._settle_grammars()
         began, had_flight = self._clock(), self._flight is not None
         if self._flight is not None and not self._flight.is_decode:
-            self.land()
+            self._land_flight()
         plan = self._plan()
         if self._flight is not None:
             plan = self._follow(self._flight, plan)
         is_working = self._flight is not None or self._launch(plan, began) or had_flight
         if self._overlap is None:
-            self.land()
+            self._land_flight()
         self._measure(began, is_working=is_working)
         return is_working
 
@@ -170,10 +168,11 @@ class Engine:
 
     def wait_for_grammar(self) -> bool:
         """Wait until a grammar that a turn waits for is compiled; False if none does."""
-        for _, turn in self._workspace.scheduled():
-            if isinstance(turn.grammar, PendingGrammar):
-                turn.grammar.wait()
-                return True
+        for context in self._workspace.compiling.values():
+            grammar = _turn(context).grammar
+            assert isinstance(grammar, PendingGrammar)
+            grammar.wait()
+            return True
         return False
 
     def wait_for_copies(self) -> None:
@@ -184,13 +183,10 @@ class Engine:
 
     def _settle_grammars(self) -> None:
         """Give grammars that were compiled meanwhile to their turns."""
-        compiled = [
-            (context, turn, turn.grammar)
-            for context, turn in self._workspace.scheduled()
-            if isinstance(turn.grammar, PendingGrammar) and turn.grammar.is_ready
-        ]
-        for context, turn, grammar in compiled:
-            self._settle_grammar(context, turn, grammar)
+        for context in [*self._workspace.compiling.values()]:
+            turn = _turn(context)
+            if isinstance(turn.grammar, PendingGrammar) and turn.grammar.is_ready:
+                self._settle_grammar(context, turn, turn.grammar)
 
     def _settle_grammar(self, context: Context, turn: Turn, pending: PendingGrammar) -> None:
         try:
@@ -211,6 +207,7 @@ class Engine:
             )
             return
         turn.grammar = grammar
+        del self._workspace.compiling[context.id]
         finish = turn.finish(len(context.tokens), self.lexicon.eos_ids) if turn.generated else None
         if finish is not None:  # it was complete when the core or the kernel was lost
             self._workspace.end(context, finish)
@@ -283,8 +280,9 @@ class Engine:
             return None  # what it shares is on its way
         # the last token is not computed before the grammar is ready, since a choice follows it
         count = min(wanted, context.outstanding - (not turn.is_ready))
-        self.memory.make_room(context.table, context.table.frames_needed(count))
-        count = min(count, context.table.fits(self.memory.device.num_free))
+        if count > context.table.room:
+            self.memory.make_room(context.table, context.table.frames_needed(count))
+            count = min(count, context.table.fits(self.memory.device.num_free))
         if count <= 0:
             return None
         self.memory.extend(context.table, count)
@@ -372,7 +370,12 @@ class Engine:
             turn = _turn(grant.context)
             if turn.started_s is None:
                 turn.started_s = now
-        return self._model.forward(assemble(grants, self.memory), self.memory.pool)
+        return self._model.forward(assemble(grants), self.memory.pool)
+
+    def _land_flight(self) -> None:
+        flight, self._flight = self._flight, None
+        if flight is not None:
+            self._land(flight)
 
     def _land(self, flight: Flight) -> None:
         """Take tokens; keep the KV of what was outstanding and of the drafts that were right, give back the rest."""

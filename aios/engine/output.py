@@ -59,6 +59,9 @@ class Output:
 
     def _show(self, *, is_end: bool) -> str:
         text = self._plain()
+        if not self._parser and not self._stop:  # nothing is ever held back
+            piece, self._shown = text[self._shown :], len(text)
+            return piece
         if self._cut is None:
             self._cut = self._find_stop(text)
         end = len(text) if self._cut is None else self._cut

@@ -25,8 +25,8 @@ class Sharing:
 
     def bind(self, context: Context, *, may_fetch: bool = False) -> None:
         """Let a context have what its tenant's tree holds. With `may_fetch` it may be on its way back afterwards."""
-        if self._trees is None or context.is_held or not context.table.resident:
-            return
+        if self._trees is None or context.is_held or not context.table.resident or context.outstanding <= 1:
+            return  # the last token is never shared
         turn, table = context.turn, context.table
         before = table.tokens if turn is None else max(turn.reached, table.tokens)
         self._trees.bind(context.trail, context.tokens, table, may_fetch=may_fetch)

@@ -2,7 +2,8 @@
 
 Owns the contexts, the planner's view of who runs, the switches between tiers and the messages not yet sent.
 Knows neither orders nor logits.
-Invariants: the planner knows exactly the scheduled contexts; a held context is off the device.
+Invariants: the planner knows exactly the scheduled contexts; `compiling` are those of them whose grammar is not there
+yet; a held context is off the device.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,10 +15,12 @@ import msgspec
 from aios.abi.chat import Finish
 from aios.abi.core import AnyMessage, ContextPages, Described, Finished, Refused, Switched
 from aios.abi.sched import Call, Load, Planner, Retention
+from aios.engine.arrivals import Arrival, Moved
 from aios.engine.context import Context, Turn
 from aios.engine.disk import SnapshotError
+from aios.engine.grammar import PendingGrammar
 from aios.engine.pages import OutOfFrames, PageTable, Tier
-from aios.engine.tiers import Arrival, Memory, Moved
+from aios.engine.tiers import Memory
 from aios.ids import ContextId
 
 
@@ -57,6 +60,8 @@ class Workspace:
         self.memory, self.planner, self.clock = memory, planner, clock
         self._retention, self.may_drop = retention, may_drop
         self.contexts: dict[ContextId, Context] = {}
+        self.compiling: dict[ContextId, Context] = {}
+        self._scheduled: dict[ContextId, Context] = {}
         self.num_switches = self.num_swapped = 0
         self._returns: dict[ContextId, _Return] = {}
         self._answers: list[_Answer] = []
@@ -81,8 +86,10 @@ class Workspace:
     def settle(self) -> None:
         """Take in the copies and digests that have ended, and say what follows."""
         self.memory.settle()
-        self._report_returns()
-        self._answer()
+        if self._returns:
+            self._report_returns()
+        if self._answers:
+            self._answer()
 
     def finish(self) -> None:
         """Wait for all that is under way."""
@@ -154,10 +161,10 @@ class Workspace:
     # --- turns ---------------------------------------------------------------------------------------------
 
     def scheduled(self) -> Iterator[tuple[Context, Turn]]:
-        """Contexts that the planner knows, with their turns."""
-        for context in self.contexts.values():
-            if context.turn is not None and not context.is_held:
-                yield context, context.turn
+        """Contexts that the planner knows, with their turns, in the order of their coming."""
+        for context in self._scheduled.values():
+            assert context.turn is not None
+            yield context, context.turn
 
     def begin(self, context: Context, turn: Turn) -> None:
         """Start a turn."""
@@ -168,6 +175,9 @@ class Workspace:
 
     def enter(self, context: Context, turn: Turn) -> None:
         """Tell the planner that a turn wants to be served."""
+        self._scheduled[context.id] = context
+        if isinstance(turn.grammar, PendingGrammar):
+            self.compiling[context.id] = context
         facts = turn.order.facts
         self.planner.arrived(
             Call(
@@ -182,6 +192,12 @@ class Workspace:
             )
         )
 
+    def leave(self, context: Context) -> None:
+        """Tell the planner that a turn is not to be served any more; a context without one is ignored."""
+        self._scheduled.pop(context.id, None)
+        self.compiling.pop(context.id, None)
+        self.planner.left(context.id)
+
     def end(self, context: Context, finish: Finish) -> None:
         """End the running turn and report it; the KV stays."""
         turn = self.withdraw(context)
@@ -194,7 +210,7 @@ class Workspace:
         """Take the running turn away without a report."""
         turn = context.turn
         assert turn is not None
-        self.planner.left(context.id)
+        self.leave(context)
         context.turn, context.used_s = None, self.clock()
         self.answer_resume(context)
         return turn
