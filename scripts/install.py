@@ -35,6 +35,8 @@ def main() -> int:
     if options.torch == "cpu":
         pip(python, torch_pin(), "--index-url", CPU_INDEX)
     pip(python, "-c", str(ROOT / "constraints.txt"), "-e", f"{ROOT}[dev]")
+    # Else the first start of a kernel would wait for it.
+    subprocess.run([str(python), "-m", "aios_kernels.native.build"], check=False)
     print(f"installed in {time.monotonic() - started:.0f} s", flush=True)
     return 0
 

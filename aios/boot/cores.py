@@ -5,7 +5,7 @@ from typing import Any
 
 from aios.abi.core import Core
 from aios.config import CoreSettings, EngineSettings, Settings
-from aios.engine import modelstore
+from aios.engine import fit, modelstore, nativestate
 from aios.kernel.host import EngineHost
 
 ENGINE_HOST = (sys.executable, "-m", "aios.boot.engine_host")
@@ -37,6 +37,13 @@ def _remote(name: str, one: CoreSettings) -> Core:
 def engine_host(settings: Settings) -> EngineHost:
     """Make the core for the settings' model. Raises ModelError when it is missing."""
     model = modelstore.find(settings.model)
+    if _builds_first(settings):
+        print("the native operations are built first, once, about half a minute …", file=sys.stderr, flush=True)
     chosen: dict[str, Any] = settings.model_dump(mode="json", include=set(EngineSettings.model_fields))
     chosen |= {"model": str(model.path), "swap_folder": str(settings.folder / "pages")}
     return EngineHost(ENGINE_HOST, chosen, log=settings.folder / "engine.log")
+
+
+def _builds_first(settings: Settings) -> bool:
+    is_wanted = settings.native and settings.device != "cuda"
+    return is_wanted and nativestate.state() == "unbuilt" and (settings.device == "cpu" or fit.gpu() is None)

@@ -17,7 +17,7 @@ import psutil
 
 from aios import config, env, rundir
 from aios.cli import output
-from aios.engine import modelstore
+from aios.engine import modelstore, nativestate
 from aios.errors import AiosError
 
 MIN_PYTHON = (3, 11)
@@ -58,6 +58,7 @@ def examine() -> Iterator[Finding]:
         home,
         disk,
         model,
+        native,
         bubblewrap,
         landlock,
         seccomp,
@@ -124,12 +125,36 @@ def disk() -> Finding:
 
 
 def model() -> Finding:
-    """Is the default model there?"""
-    name = config.load().model
+    """Is the default model there, if one runs here at all?"""
+    settings = config.load()
+    if endpoints := _only_endpoints(settings):
+        return Finding("model", "ok", f"none here: {endpoints}")
     try:
-        return Finding("model", "ok", f"{name}: {modelstore.find(name).path}")
+        return Finding("model", "ok", f"{settings.model}: {modelstore.find(settings.model).path}")
     except AiosError as error:
-        return Finding("model", "fail", str(error), f"aios models pull {name}")
+        return Finding("model", "fail", str(error), f"aios models pull {settings.model}")
+
+
+def native() -> Finding:
+    """Which operations does a model on this CPU run with?"""
+    settings, state = config.load(), nativestate.state()
+    if endpoints := _only_endpoints(settings):
+        return Finding("operations", "ok", f"none here: {endpoints}")
+    if not settings.native:
+        return Finding("operations", "ok", "torch (native ones are switched off)")
+    if state == "built":
+        return Finding("operations", "ok", "native")
+    if state == "unbuilt":
+        fix = f"aios models pull {settings.model}"
+        return Finding("operations", "warn", "native, but the first start builds them, half a minute", fix)
+    return Finding("operations", "warn", "torch, more slowly: there is no C++ compiler", nativestate.REMEDY)
+
+
+def _only_endpoints(settings: config.Settings) -> str:
+    """Name the endpoints where every model call goes to one; empty where an engine of ours is used."""
+    if any(core.kind == "local" for core in settings.cores.values()):
+        return ""
+    return ", ".join(f"{name} ({core.url})" for name, core in settings.cores.items())
 
 
 def bubblewrap() -> Finding:

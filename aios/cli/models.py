@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from aios.cli import output
-from aios.engine import catalogue, modelstore
+from aios.engine import catalogue, modelstore, nativestate
 from aios.engine.catalogue import Recommendation
 from aios.engine.fit import Machine, gigabytes
 
@@ -15,6 +15,8 @@ def pull(name: str, source: Path | None) -> None:
     started = time.monotonic()
     model = modelstore.pull(name, source=source, report=output.note)
     output.note(f"{name}: ready in {time.monotonic() - started:.1f} s")
+    if nativestate.state() != "built":
+        output.note(nativestate.prepared())
     print(model.path)
 
 
@@ -45,6 +47,9 @@ def recommend(*, json: bool) -> None:
         output.as_json({"machine": machine, "models": [_facts(each, here) for each in found]})
         return
     output.note(_where(where))
+    if not found:
+        output.note(_nothing_fits(where))
+        return
     headings = [("MODEL", False), ("PARAMETERS", True), ("DOWNLOAD", True), ("MEMORY", True), ("CONTEXT", True),
                 ("TOK/S", True), ("TOOLS", False), ("HERE", False), ("LICENCE", False), ("TYPE", False)]  # fmt: skip
     output.table(headings, [_row(each, here) for each in found])
@@ -55,6 +60,14 @@ def recommend(*, json: bool) -> None:
 def _where(machine: Machine) -> str:
     memory = "GPU memory" if machine.is_gpu else "memory"
     return f"{gigabytes(machine.available)} of {gigabytes(machine.total)} {memory} are available"
+
+
+def _nothing_fits(where: Machine) -> str:
+    least = catalogue.least(where)
+    return (
+        f"None of the {len(catalogue.catalogue())} known models fits; the smallest, {least.entry.title}, takes "
+        f"{gigabytes(least.need.total)}. Free some memory, or use an endpoint: see docs/remote.md"
+    )
 
 
 def _facts(found: Recommendation, here: set[str]) -> dict[str, object]:

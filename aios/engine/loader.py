@@ -23,6 +23,7 @@ from aios.engine.native import (
     suits,
     tiled,
 )
+from aios.engine.nativestate import library_folder
 from aios.engine.numerics import FAST, Numerics, fixed
 from aios.engine.packed import restore, save
 from aios.engine.products import dense_dtype
@@ -30,7 +31,6 @@ from aios.engine.quant import can_int4
 from aios.engine.shards import read_shards
 from aios.engine.tokenizer import Tokenizer, gguf_tokenizer
 from aios.engine.weights import Weights
-from aios.env import home
 from aios.errors import ModelError
 from aios_kernels.linear import Int4Linear, TileLinear
 
@@ -69,7 +69,7 @@ def load_model(
     """
     if threads:
         torch.set_num_threads(threads)
-    library = open_library(home() / "cache") if native and not exact else None
+    library = open_library(library_folder()) if native and not exact else None
     load = _from_folder if path.is_dir() else _from_gguf
     config, weights, tokenizer = load(path, exact, anyway, library is not None)
     if tokenizer.vocab_size > config.vocab:

@@ -9,6 +9,7 @@ import pytest
 from aios import env
 from aios.cli import doctor
 from aios.cli.doctor import Finding
+from aios.engine import nativestate
 from tests.cli.conftest import Aios
 from tests.cli.living import living_kernel
 
@@ -52,3 +53,30 @@ def test_little_memory_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = psutil.virtual_memory()._replace(available=1 << 20)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: seen)
     assert doctor.memory().status == "warn"
+
+
+def test_with_endpoints_alone_no_model_and_no_native_operations_are_missed(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(home))
+    (home / "aios.toml").write_text('[cores.far]\nurl = "http://127.0.0.1:1/v1"\nmodel = "large"\n')
+    assert doctor.model() == Finding("model", "ok", "none here: far (http://127.0.0.1:1/v1)")
+    assert doctor.native().status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "found"),
+    [("built", "ok", "native"), ("unbuilt", "warn", "first start"), ("no compiler", "warn", "torch")],
+)
+def test_it_says_with_which_operations_a_model_runs(
+    home: Path, monkeypatch: pytest.MonkeyPatch, state: str, status: str, found: str
+) -> None:
+    monkeypatch.setattr(nativestate, "state", lambda: state)
+    finding = doctor.native()
+    assert finding.status == status
+    assert found in finding.found
+
+
+def test_native_operations_that_are_switched_off_are_not_missed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIOS_NATIVE", "0")
+    assert doctor.native() == Finding("operations", "ok", "torch (native ones are switched off)")

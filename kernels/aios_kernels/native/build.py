@@ -2,7 +2,7 @@
 
 The library is a file whose name holds a digest of all that it depends on. It is made under another
 name, tried in a process of its own and renamed, so several processes may do this at once and none loads half a file
-or one that crashes.
+or one that crashes. `python -m aios_kernels.native.build` makes it ahead of its first use.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 COMPILERS = ("c++", "g++", "clang++")
@@ -30,6 +31,8 @@ FLAGS = (
     "-pthread",
 )
 TIMEOUT_S = 120.0
+REMEDY = "install one (Debian, Ubuntu: g++; Fedora: gcc-c++), the next start uses it"
+"""What to do where there is no compiler."""
 
 _SOURCES = Path(__file__).parent
 _log = logging.getLogger(__name__)
@@ -45,11 +48,29 @@ def built(folder: Path) -> Path | None:
         _log.info("native operations are off: no C++ compiler (%s) was found", ", ".join(COMPILERS))
         return None
     try:
-        library = _place(folder) / f"aios-native-{digest(compiler)}.so"
+        library = _library(folder, compiler)
         return library if library.is_file() else _build(compiler, library)
     except (OSError, subprocess.SubprocessError) as error:
         _log.warning("native operations are off: %s", _reason(error))
         return None
+
+
+def is_built(folder: Path) -> bool:
+    """Whether `built` will find the library and make nothing."""
+    compiler = find_compiler()
+    return compiler is not None and _library(folder, compiler).is_file()
+
+
+def prepared(folder: Path) -> str:
+    """Make the library if it is not there and can be made; say in a sentence what runs from now on."""
+    if find_compiler() is None:
+        return f"native operations: no C++ compiler ({', '.join(COMPILERS)}), torch computes, more slowly; {REMEDY}"
+    if is_built(folder):
+        return "native operations: there already"
+    began = time.monotonic()
+    if built(folder) is None:
+        return "native operations: they could not be built, torch computes, more slowly"
+    return f"native operations: built in {time.monotonic() - began:.0f} s"
 
 
 def find_compiler() -> Path | None:
@@ -73,6 +94,10 @@ def digest(compiler: Path) -> str:
 def sources() -> list[Path]:
     """Return the C++ files."""
     return sorted(path for path in _SOURCES.iterdir() if path.suffix in (".cpp", ".h"))
+
+
+def _library(folder: Path, compiler: Path) -> Path:
+    return _place(folder) / f"aios-native-{digest(compiler)}.so"
 
 
 def _place(folder: Path) -> Path:
@@ -119,3 +144,14 @@ def _processor() -> str:
         return f"{platform.machine()} {platform.processor()}"
     wanted = ("model name", "flags", "Features", "CPU part")
     return "\n".join(sorted({line for line in lines if line.startswith(wanted)}))
+
+
+def main() -> int:
+    """Make the library and print what came of it; 0 also where it cannot be made, as torch computes then."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    print(prepared(Path(tempfile.gettempdir())), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
