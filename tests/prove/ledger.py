@@ -1,11 +1,12 @@
 """The result file of a part: totals, findings and runs, which add up from one run to the next.
 
-Owns the shape of the file and finds the newest one. Knows no check.
+Owns the shape of the file and finds the newest one. Samples lie beside it, in `….raw.json`, five digits each. Knows no
+check.
 Invariant: the totals of a check are the sum of its runs' counts; `next_seed` has never been tried.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -46,6 +47,8 @@ class Account(msgspec.Struct):
     figures: dict[str, float] = {}
     verdict: str = ""
     """What is wrong with the samples taken together; empty: nothing."""
+    sampled: dict[str, int] = {}
+    """How many samples beside the file count; what a run that was ended wrote beyond them does not."""
     samples: dict[str, list[float]] = {}
     runs: list[Run] = []
 
@@ -89,15 +92,17 @@ def newest(folder: Path, part: str) -> Ledger:
     """Return the newest ledger of `part`, or an empty one."""
     pattern = re.compile(rf"\d{{4}}-\d\d-\d\d-prove-{re.escape(part)}\.json")
     files = sorted(path for path in folder.glob("*.json") if pattern.fullmatch(path.name))
-    return msgspec.json.decode(files[-1].read_bytes(), type=Ledger) if files else Ledger(part)
+    return _read(files[-1]) if files else Ledger(part)
 
 
 def write(folder: Path, date: str, ledger: Ledger) -> Path:
-    """Write the ledger under today's name; the file is whole at any time."""
+    """Write the ledger under today's name, its samples first; each file is whole at any time."""
     path = folder / f"{date}-prove-{ledger.part}.json"
-    draft = path.with_suffix(".part")
-    draft.write_bytes(msgspec.json.format(msgspec.json.encode(ledger), indent=1) + b"\n")
-    draft.rename(path)
+    samples = {name: account.samples for name, account in ledger.checks.items() if account.samples}
+    if samples:
+        _replace(_raw(path), msgspec.json.encode(_rounded(samples)))
+    bare = Ledger(ledger.part, {name: _without_samples(account) for name, account in ledger.checks.items()})
+    _replace(path, msgspec.json.format(msgspec.json.encode(bare), indent=1))
     return path
 
 
@@ -107,3 +112,34 @@ def account(ledger: Ledger, name: str, wanted: Mapping[str, int]) -> Account:
     found.wanted = dict(wanted)
     found.is_complete = found.share_done >= 1
     return found
+
+
+def _read(path: Path) -> Ledger:
+    ledger = msgspec.json.decode(path.read_bytes(), type=Ledger)
+    if _raw(path).exists():
+        raw = msgspec.json.decode(_raw(path).read_bytes(), type=dict[str, dict[str, list[float]]])
+        for name, found in ledger.checks.items():
+            found.samples = {kind: raw[name][kind][:count] for kind, count in found.sampled.items()}
+    return ledger
+
+
+def _raw(path: Path) -> Path:
+    return path.with_suffix(".raw.json")
+
+
+def _rounded(samples: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, dict[str, list[float]]]:
+    return {
+        name: {kind: [float(f"{value:.5g}") for value in values] for kind, values in kinds.items()}
+        for name, kinds in samples.items()
+    }
+
+
+def _without_samples(account: Account) -> Account:
+    counts = {kind: len(values) for kind, values in account.samples.items()}
+    return msgspec.structs.replace(account, samples={}, sampled=counts)
+
+
+def _replace(path: Path, text: bytes) -> None:
+    draft = path.with_suffix(".part")
+    draft.write_bytes(text + b"\n")
+    draft.rename(path)

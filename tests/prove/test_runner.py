@@ -46,7 +46,19 @@ def test_counts_add_up_over_runs_and_no_seed_is_tried_twice(tmp_path: Path) -> N
     )
     assert [run.commit for run in done.runs] == ["aaa", "bbb"]
     assert done.runs[0].seeds[1] == done.runs[1].seeds[0]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["2026-01-01-prove-p.json", "2026-01-02-prove-p.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"2026-01-0{day}-prove-p.{kind}" for day in (1, 2) for kind in ("json", "raw.json")
+    ]
+
+
+def test_samples_lie_beside_the_result_and_only_those_that_were_counted_count(tmp_path: Path) -> None:
+    check = Check("c", lambda seed: Outcome(samples={"s": [(seed + 1) / 3]}), {"cases": 3})
+    prove("p", [check], tmp_path, FIRST)
+    assert 'samples": {}' in (tmp_path / "2026-01-01-prove-p.json").read_text()
+    raw = tmp_path / "2026-01-01-prove-p.raw.json"
+    assert raw.read_text() == '{"c":{"s":[0.33333,0.66667,1.0]}}\n'
+    raw.write_text('{"c":{"s":[0.33333,0.66667,1.0,9.0]}}\n')  # of a run that was ended between the two files
+    assert newest(tmp_path, "p").checks["c"].samples == {"s": [0.33333, 0.66667, 1.0]}
 
 
 def test_an_exception_is_a_finding_until_its_seed_passes(tmp_path: Path) -> None:
