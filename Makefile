@@ -25,8 +25,9 @@ demo-unguarded: $(STAMP)  ## the same run without the rule: the forbidden call i
 	@$(BIN)/aios models pull smollm2-135m
 	@$(BIN)/aios run examples/support_desk.py --embedded --name demo-unguarded $(DEMO_FLAGS) -- --unguarded
 
-test: $(STAMP)  ## all tests, the real model included
+test: $(STAMP)  ## all tests, both real models included (350 MB to download, once)
 	@$(BIN)/aios models pull smollm2-135m
+	@$(BIN)/aios models pull gemma3-270m
 	@$(BIN)/pytest -n 2 --dist loadfile -ra
 
 check: $(STAMP)  ## format, lint, types, import contracts, quick tests

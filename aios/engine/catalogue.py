@@ -115,6 +115,11 @@ def recommend(where: Machine, *, bandwidth: float | None) -> list[Recommendation
     return sorted(fitting, key=_worth, reverse=True)[:MOST]
 
 
+def least(where: Machine) -> Recommendation:
+    """Return the model that needs the least memory, whether it fits or not."""
+    return min((_judged(entry, where, None) for entry in catalogue().values()), key=lambda each: each.need.total)
+
+
 def _worth(found: Recommendation) -> tuple[bool, bool, bool, float]:
     size = found.entry.parameters if found.keeps_pace else -found.entry.parameters
     return found.keeps_pace, found.entry.chat, found.entry.tool_calling, size

@@ -206,13 +206,12 @@ def _choose(name: str, files: list[str]) -> list[str]:
 
 @contextmanager
 def _hub_errors(repo: str) -> Iterator[None]:
-    """Turn whatever the Hub client raises into a ModelError that names the repository."""
-    # Brings an HTTP client with it, which no start of an engine host needs.
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError  # noqa: PLC0415
-
+    """Turn whatever the Hub client raises, its HTTP library's own errors too, into one that names the repository."""
     try:
         yield
-    except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
+    except ModelError:
+        raise
+    except Exception as error:
         raise ModelError(f"Hub repository '{repo}': {_last_line(str(error)) or repr(error)}") from error
 
 

