@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from aios_kernels.kv_write import kv_rows
+from aios_kernels.mask_sample import ranked_sample
 from aios_kernels.paged_attention import plan_attention
 from aios_kernels.rope import rope_turns
 from aios_kernels.tables import TablePlan, make_tables
@@ -74,6 +75,8 @@ class Outcome:
     name: str
     error: float
     tolerance: float
+    why: str = ""
+    """What stopped it."""
 
     @property
     def is_met(self) -> bool:
@@ -251,6 +254,17 @@ def choices(bench: Bench) -> Iterator[Outcome]:
     found, wanted = bench.found.mask_sample(*map(bench.here, given)), bench.wanted.mask_sample(*given)
     for name, one, other in zip(("chosen", "favourites"), found, wanted, strict=True):
         yield bench.close(f"mask_sample {name}", one, other, exact=True)
+    bits[2] = -1
+    tops, shares = torch.arange(rows) * 5, torch.linspace(0.2, 1.0, rows).double()
+    more = logits, bits, temperatures + 0.5, uniforms, tops, shares
+    ranked, expected = (_ranked(*tensors) for tensors in (tuple(map(bench.here, more)), more))
+    yield bench.close("ranked_sample", ranked, expected, exact=True)
+
+
+def _ranked(*given: Tensor) -> Tensor:
+    """Choose best first: torch's own operations around `mask_sample`, so it is the same code everywhere."""
+    *plain, tops, shares = given
+    return ranked_sample(*plain, top_k=tops, top_p=shares)
 
 
 CASES: tuple[Callable[[Bench], Iterator[Outcome]], ...] = (norms, gates, positions, attention, copies, choices)

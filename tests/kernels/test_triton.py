@@ -21,6 +21,7 @@ OPERATIONS = [
     "gather_pages",
     "scatter_pages",
     "mask_sample",
+    "ranked_sample",
 ]
 has_triton = pytest.mark.skipif(sys.platform != "linux", reason="Triton is made for Linux")
 

@@ -11,15 +11,17 @@ import triton.language as tl
 from torch import Tensor
 
 from aios_kernels.tables import BLOCK_TOKENS, TablePlan
-from aios_kernels.triton.attention_tile import attend_tile
+from aios_kernels.triton.attention_tile import attend
 
 SPLIT_TOKENS = 256
 """A multiple of every tile's tokens."""
 MERGED_AT_ONCE = 16
+TABLES = ["pages", "contexts", "starts", "counts"]
+"""Their places change with the number of rows; whether those are aligned must not decide what is compiled."""
 _LOG2_E = 1.4426950408889634
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["table_stride"], do_not_specialize_on_alignment=TABLES)
 def decode_kernel(
     queries,
     pool,
@@ -63,33 +65,28 @@ def decode_kernel(
     heads = kv_head * GROUP + m
     alive = (m < GROUP)[:, None] & (dims < DIM)[None, :]
     q = tl.load(queries + token * query_stride + heads[:, None] * DIM + dims[None, :], mask=alive, other=0.0)
-    best = tl.full([BLOCK_M], float("-inf"), tl.float32)
-    total = tl.zeros([BLOCK_M], tl.float32)
-    mixed = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
     own = tl.zeros([BLOCK_M], tl.int32) + (context - 1)
     run = pool + layer_offset + kv_head * PAGE_TOKENS * DIM
     table = pages + row * table_stride
-    for first in range(begin, end, BLOCK_N):
-        best, total, mixed = attend_tile(
-            q,
-            best,
-            total,
-            mixed,
-            own,
-            first,
-            end,
-            table,
-            run,
-            page_stride,
-            kv_heads * PAGE_TOKENS * DIM,
-            scale,
-            PAGE_TOKENS,
-            DIM,
-            BLOCK_D,
-            BLOCK_N,
-            WINDOW,
-            True,
-        )
+    best, total, mixed = attend(
+        q,
+        own,
+        begin,
+        begin,
+        end,
+        table,
+        run,
+        page_stride,
+        kv_heads * PAGE_TOKENS * DIM,
+        scale,
+        PAGE_TOKENS,
+        DIM,
+        BLOCK_M,
+        BLOCK_D,
+        BLOCK_N,
+        WINDOW,
+        False,
+    )
     if MERGES:
         part = (row * kv_heads * GROUP + heads) * splits + split
         tl.store(mixed_parts + part[:, None] * DIM + dims[None, :], mixed, mask=alive)
@@ -100,7 +97,7 @@ def decode_kernel(
         tl.store(target, (mixed / total[:, None]).to(out.dtype.element_ty), mask=alive)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["splits"], do_not_specialize_on_alignment=TABLES[1:])
 def merge_kernel(
     mixed_parts,
     best_parts,
@@ -149,7 +146,7 @@ def merge_kernel(
     tl.store(target, (mixed / total).to(out.dtype.element_ty), mask=dims < DIM)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["table_stride"], do_not_specialize_on_alignment=[*TABLES, "blocks"])
 def chunk_kernel(
     queries,
     pool,
@@ -157,8 +154,8 @@ def chunk_kernel(
     contexts,
     starts,
     counts,
-    blocks,
     out,
+    blocks,
     query_stride,
     table_stride,
     layer_offset,
@@ -197,54 +194,28 @@ def chunk_kernel(
     if WINDOW > 0:
         begin = tl.maximum(lowest - WINDOW + 1, 0) // BLOCK_N * BLOCK_N
         whole = begin
-    best = tl.full([BLOCK_M], float("-inf"), tl.float32)
-    total = tl.zeros([BLOCK_M], tl.float32)
-    mixed = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
     run = pool + layer_offset + kv_head * PAGE_TOKENS * DIM
     table = pages + row * table_stride
     value_offset = kv_heads * PAGE_TOKENS * DIM
-    for first in range(begin, whole, BLOCK_N):
-        best, total, mixed = attend_tile(
-            q,
-            best,
-            total,
-            mixed,
-            own,
-            first,
-            end,
-            table,
-            run,
-            page_stride,
-            value_offset,
-            scale,
-            PAGE_TOKENS,
-            DIM,
-            BLOCK_D,
-            BLOCK_N,
-            WINDOW,
-            False,
-        )
-    for first in range(whole, end, BLOCK_N):
-        best, total, mixed = attend_tile(
-            q,
-            best,
-            total,
-            mixed,
-            own,
-            first,
-            end,
-            table,
-            run,
-            page_stride,
-            value_offset,
-            scale,
-            PAGE_TOKENS,
-            DIM,
-            BLOCK_D,
-            BLOCK_N,
-            WINDOW,
-            True,
-        )
+    _, total, mixed = attend(
+        q,
+        own,
+        begin,
+        whole,
+        end,
+        table,
+        run,
+        page_stride,
+        value_offset,
+        scale,
+        PAGE_TOKENS,
+        DIM,
+        BLOCK_M,
+        BLOCK_D,
+        BLOCK_N,
+        WINDOW,
+        True,
+    )
     target = out + (token * kv_heads * GROUP)[:, None] * DIM + (heads * DIM)[:, None] + dims[None, :]
     tl.store(target, (mixed / total[:, None]).to(out.dtype.element_ty), mask=alive)
 
@@ -268,21 +239,11 @@ def _decode(queries: Tensor, pool: Tensor, layer: int, plan: TablePlan, factor: 
     parts = torch.empty((rows, heads, splits if merges else 0, dim + 2), dtype=torch.float32, device=out.device)
     mixed, best, total = parts.flatten().split([parts.numel() // (dim + 2) * n for n in (dim, 1, 1)])
     decode_kernel[(rows, kv_heads, splits)](
-        queries,
-        pool,
-        tables.pages,
-        tables.contexts,
-        tables.starts,
-        tables.counts,
-        out,
+        *_operands(queries, pool, plan, out),
         mixed,
         best,
         total,
-        queries.stride(0),
-        tables.pages.stride(0),
-        layer * pool.stride(1),
-        pool.stride(0),
-        factor,
+        *_numbers(queries, pool, layer, plan, factor),
         GROUP=group,
         BLOCK_M=max(16, triton.next_power_of_2(group)),
         **_shape(pool, plan),
@@ -313,24 +274,14 @@ def _decode(queries: Tensor, pool: Tensor, layer: int, plan: TablePlan, factor: 
 def _chunks(
     queries: Tensor, pool: Tensor, layer: int, plan: TablePlan, blocks: Tensor, factor: float, out: Tensor
 ) -> None:
-    tables, heads, kv_heads = plan.tables, queries.shape[1], pool.shape[3]
+    heads, kv_heads = queries.shape[1], pool.shape[3]
     group = heads // kv_heads
     pieces = min(BLOCK_TOKENS, max(1, triton.next_power_of_2(triton.cdiv(BLOCK_TOKENS * group, 128))))
     rows = max(16, triton.next_power_of_2(BLOCK_TOKENS // pieces * group))
     chunk_kernel[(len(blocks) * pieces, kv_heads)](
-        queries,
-        pool,
-        tables.pages,
-        tables.contexts,
-        tables.starts,
-        tables.counts,
+        *_operands(queries, pool, plan, out),
         blocks,
-        out,
-        queries.stride(0),
-        tables.pages.stride(0),
-        layer * pool.stride(1),
-        pool.stride(0),
-        factor,
+        *_numbers(queries, pool, layer, plan, factor),
         GROUP=group,
         TOKENS=BLOCK_TOKENS // pieces,
         PIECES=pieces,
@@ -339,6 +290,16 @@ def _chunks(
         num_warps=8 if rows >= 128 else 4,
         num_stages=2,
     )
+
+
+def _operands(queries: Tensor, pool: Tensor, plan: TablePlan, out: Tensor) -> tuple[Tensor, ...]:
+    tables = plan.tables
+    return queries, pool, tables.pages, tables.contexts, tables.starts, tables.counts, out
+
+
+def _numbers(queries: Tensor, pool: Tensor, layer: int, plan: TablePlan, factor: float) -> tuple[float, ...]:
+    strides = queries.stride(0), plan.tables.pages.stride(0), layer * pool.stride(1), pool.stride(0)
+    return *strides, factor
 
 
 def _shape(pool: Tensor, plan: TablePlan) -> dict[str, int]:

@@ -8,15 +8,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from aios_kernels.triton.rope import turned_pairs
+from aios_kernels.triton.rope import loaded_pairs, turned_pairs
 
 
 @triton.jit
 def normed_pairs(a, b, weight, pair, alive, eps, DIM: tl.constexpr):
     """Divide a head, given as even and odd elements, by its root mean square and multiply by `weight`."""
     inverse = 1.0 / tl.sqrt((tl.sum(a * a, axis=0) + tl.sum(b * b, axis=0)) / DIM + eps)
-    even = tl.load(weight + 2 * pair, mask=alive, other=0.0).to(tl.float32)
-    odd = tl.load(weight + 2 * pair + 1, mask=alive, other=0.0).to(tl.float32)
+    even, odd = loaded_pairs(weight, pair, alive)
     return a * inverse * even, b * inverse * odd
 
 
@@ -47,12 +46,11 @@ def place_qkv_kernel(
     head = tl.program_id(1)
     pair = tl.arange(0, BLOCK)
     alive = pair < DIM // 2
-    source = qkv + token * qkv_stride + head * DIM + 2 * pair
-    a = tl.load(source, mask=alive, other=0.0).to(tl.float32)
-    b = tl.load(source + 1, mask=alive, other=0.0).to(tl.float32)
+    a, b = loaded_pairs(qkv + token * qkv_stride + head * DIM, pair, alive)
     if HAS_BIAS:
-        a += tl.load(bias + head * DIM + 2 * pair, mask=alive, other=0.0).to(tl.float32)
-        b += tl.load(bias + head * DIM + 2 * pair + 1, mask=alive, other=0.0).to(tl.float32)
+        c, d = loaded_pairs(bias + head * DIM, pair, alive)
+        a += c
+        b += d
     if head < HEADS:
         if HAS_NORM:
             a, b = normed_pairs(a, b, query_norm, pair, alive, eps, DIM)

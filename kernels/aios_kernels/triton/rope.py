@@ -7,6 +7,14 @@ from torch import Tensor
 
 
 @triton.jit
+def loaded_pairs(head, pair, alive):
+    """Load the even and the odd elements of a head."""
+    even = tl.load(head + 2 * pair, mask=alive, other=0.0).to(tl.float32)
+    odd = tl.load(head + 2 * pair + 1, mask=alive, other=0.0).to(tl.float32)
+    return even, odd
+
+
+@triton.jit
 def turned_pairs(a, b, turns, pair, alive):
     """Multiply the complex numbers a + ib by those at `turns` (cosine and sine side by side)."""
     cos = tl.load(turns + 2 * pair, mask=alive, other=0.0)
@@ -21,9 +29,7 @@ def rope_kernel(x, turns, out, token_stride, head_stride, DIM: tl.constexpr, BLO
     head = tl.program_id(1)
     pair = tl.arange(0, BLOCK)
     alive = pair < DIM // 2
-    source = x + token * token_stride + head * head_stride + 2 * pair
-    a = tl.load(source, mask=alive, other=0.0).to(tl.float32)
-    b = tl.load(source + 1, mask=alive, other=0.0).to(tl.float32)
+    a, b = loaded_pairs(x + token * token_stride + head * head_stride, pair, alive)
     a, b = turned_pairs(a, b, turns + token * DIM, pair, alive)
     target = out + (token * tl.num_programs(1) + head) * DIM + 2 * pair
     tl.store(target, a, mask=alive)
