@@ -83,7 +83,7 @@ class HostChooser:
         sampling = turn.sampling
         found = sampler.logprobs(logits[index], sampling.logprobs) if sampling.logprobs else None
         if sampling.repetition_penalty != 1:
-            sampler.penalise(logits[index], set(context.tokens), sampling.repetition_penalty)
+            sampler.penalise(logits[index], turn.seen.of(context.tokens), sampling.repetition_penalty)
             (favourite,) = sampler.favourites(logits[index : index + 1])
         row = _Row(turn, logits, index, favourite, self._restrict(turn, favourite))
         token = None if row.is_dead_end else _pick(row)

@@ -6,6 +6,7 @@ chosen. After a turn's first token exactly one token is outstanding, unless page
 """
 
 import json
+from collections.abc import Set
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -18,6 +19,20 @@ from aios.engine.output import Output
 from aios.engine.pages import PageTable
 from aios.engine.prefix import Trail
 from aios.ids import ContextId
+
+
+@dataclass(slots=True)
+class Occurrences:
+    """Which tokens occur in a log that only grows."""
+
+    _tokens: set[int] = field(default_factory=set)
+    _read: int = 0
+
+    def of(self, log: list[int]) -> Set[int]:
+        """Return the different tokens of the log; costs what was added to it since the last time."""
+        self._tokens.update(log[self._read :])
+        self._read = len(log)
+        return self._tokens
 
 
 @dataclass(slots=True)
@@ -36,6 +51,8 @@ class Turn:
     generated: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     drafter: Drafter = field(default_factory=Drafter)
+    seen: Occurrences = field(default_factory=Occurrences)
+    """For penalties."""
     drafted: int = 0
     accepted: int = 0
     forced: int = 0
@@ -108,6 +125,7 @@ class Turn:
             mask_version=self.mask.version if self.mask else None,
             parsed=self._parsed(finish),
             jump_forward=self.jumped,
+            speculation="ngram" if self.drafted else None,
             recovery="recomputed, not trace-exact" if self.is_recomputed else None,
         )
 

@@ -230,7 +230,7 @@ class DeviceChooser:
         for row, ask in enumerate(asks):
             penalty = ask.turn.sampling.repetition_penalty
             if penalty != 1:
-                tokens = sorted(set(ask.context.tokens))
+                tokens = sorted(ask.turn.seen.of(ask.context.tokens))
                 rows += [row] * len(tokens)
                 seen += tokens
                 factors += [penalty] * len(tokens)

@@ -5,7 +5,7 @@ generation that was preempted, moved or recovered draws what it would have drawn
 cannot influence each other.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,12 +51,12 @@ def favourites(logits: Tensor) -> list[int]:
     return found
 
 
-def penalise(logits: Tensor, seen: Iterable[int], penalty: float) -> None:
+def penalise(logits: Tensor, seen: Collection[int], penalty: float) -> None:
     """Make tokens that occurred less likely, in place: positive logits are divided by `penalty`, others multiplied.
 
     Source of the method: Keskar et al., CTRL (2019), section 4.1.
     """
-    ids = torch.tensor(sorted(seen), dtype=torch.int64)
+    ids = torch.from_numpy(np.fromiter(seen, dtype=np.int64, count=len(seen)))
     picked = logits[ids]
     logits[ids] = torch.where(picked > 0, picked / penalty, picked * penalty)
 
