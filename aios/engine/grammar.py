@@ -1,6 +1,6 @@
 """Constrained decoding: the one door to llguidance.
 
-Owns the vocabulary as llguidance wants it (built once for a model, in a worker thread) and a cache of compiled
+Owns the vocabulary as llguidance wants it (built with the first grammar, in a worker thread) and a cache of compiled
 grammars; hands out independent matchers. Compilation never runs on the step loop.
 Knows nothing of tools, schemas or rules: it takes a grammar's text (Lark, as `aios.formats.grammar` writes it).
 """
@@ -81,7 +81,7 @@ class Grammars:
     def __init__(self, lexicon: Lexicon, *, on_ready: Callable[[], None] = lambda: None, keep: int = 256) -> None:
         self._lexicon, self._on_ready, self._keep = lexicon, on_ready, keep
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="grammar")
-        self._tokenizer = self._worker.submit(_ll_tokenizer, lexicon)
+        self._tokenizer: LLTokenizer | None = None
         self._compiled: OrderedDict[str, Future[LLMatcher]] = OrderedDict()
 
     def open(self, text: str) -> "PendingGrammar":
@@ -104,7 +104,9 @@ class Grammars:
         self._worker.shutdown(wait=True, cancel_futures=True)
 
     def _compile(self, text: str) -> LLMatcher:
-        matcher = LLMatcher(self._tokenizer.result(), text, log_level=0)
+        if self._tokenizer is None:  # there is one worker; a start without grammars does not wait for its tables
+            self._tokenizer = _ll_tokenizer(self._lexicon)
+        matcher = LLMatcher(self._tokenizer, text, log_level=0)
         if matcher.is_error():
             raise GrammarError(str(matcher.get_error()))
         matcher.compute_bitmask()  # the first mask builds tables that every copy then shares
