@@ -76,6 +76,11 @@ def token_bytes(token: str) -> bytes:
         return token.encode()
 
 
+def level_bytes(tokens: list[str], verbatim: frozenset[int]) -> list[bytes]:
+    """Return the bytes of all tokens; those of `verbatim` are spelled as they are."""
+    return [token.encode() if i in verbatim else token_bytes(token) for i, token in enumerate(tokens)]
+
+
 def _pairs(merges: Iterable[str], name: str) -> list[tuple[str, str]]:
     pairs = [(left, right) for left, _, right in (line.partition(" ") for line in merges)]
     for left, right in pairs:

@@ -24,10 +24,11 @@ from aios.engine.families import (
     pair_order,
 )
 from aios.engine.hfconfig import config_of
+from aios.engine.jsontokenizer import json_tokenizer
 from aios.engine.products import dense_dtype
 from aios.engine.quant import mapped_bytes
 from aios.engine.shards import read_shards
-from aios.engine.tokenizer import Tokenizer, json_tokenizer
+from aios.engine.tokenizer import Tokenizer
 from aios.engine.weights import Weights, assemble
 from aios.errors import ModelError
 from aios_kernels.linear import DenseLinear, Linear

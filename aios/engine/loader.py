@@ -13,6 +13,7 @@ from aios.engine.fit import Size, check_fits, need_of, this_machine
 from aios.engine.gguf import GgufFile
 from aios.engine.ggufmodel import gguf_config, gguf_weights
 from aios.engine.ggufreader import read_gguf
+from aios.engine.gguftokenizer import gguf_tokenizer
 from aios.engine.hf import hf_config, hf_tokenizer, hf_weights
 from aios.engine.modelstore import sha256_of
 from aios.engine.native import (
@@ -29,7 +30,7 @@ from aios.engine.packed import restore, save
 from aios.engine.products import dense_dtype
 from aios.engine.quant import can_int4
 from aios.engine.shards import read_shards
-from aios.engine.tokenizer import Tokenizer, gguf_tokenizer
+from aios.engine.tokenizer import Tokenizer
 from aios.engine.weights import Weights
 from aios.errors import ModelError
 from aios_kernels.linear import Int4Linear, TileLinear

@@ -4,38 +4,26 @@ Owns the vocabulary, the exact bytes of every token and the line between text an
 `encode(text)` does not contain the markers at all, so no text of a user or a tool can become one; only
 `special=True` and a chat template's own characters can. Markers are the special tokens, which a reader never sees,
 those of tool calls (`[TOOL_CALLS]`) and tokens of the file's makers that its chat template writes (`<tool_call>`),
-which a reader does see. What else
-the makers defined (runs of line ends, HTML tags) is text, and every text that spells it becomes it.
+which a reader does see. What else the makers defined (runs of line ends, HTML tags) is text, and every text that spells
+it becomes it. How model files describe all this is read in `gguftokenizer` and `jsontokenizer`.
 """
 
 import codecs
-import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Protocol
 
-import tokenizers
-
 from aios.abi.chat import Message
-from aios.engine import bpe
-from aios.engine.bpe import SPLITS, ByteLevel, byte_level
-from aios.engine.gguf import GgufFile
 from aios.engine.shield import Shield
-from aios.engine.spm import ScoreMerges, Spellings, byte_spelling, piece_bytes
-from aios.engine.template import ChatTemplate, usual_template
-from aios.errors import ModelError
+from aios.engine.spm import Spellings
+from aios.engine.template import ChatTemplate
 from aios.formats.calls import render_output
-from aios.formats.spelling import TOKENS
 
-_ENDS_BESIDES = frozenset(
+ENDS_BESIDES = frozenset(
     {"<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "</s>", "<|end|>", "<end_of_turn>"}
 )
 """Special tokens that end a turn, besides the one that the file names."""
-
-_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = range(1, 7)
-_TEXT = frozenset({_NORMAL, _UNUSED})
 
 
 class Encoder(Protocol):
@@ -177,183 +165,7 @@ class Detokenizer:
         return rest
 
 
-def gguf_tokenizer(file: GgufFile) -> Tokenizer:
-    """Build the tokenizer that a GGUF file describes. Raises ModelError."""
-    kind, name = file.text("tokenizer.ggml.model"), file.path.name
-    pre = file.text("tokenizer.ggml.pre", "gpt-2" if kind == "gpt2" else "default")
-    if kind not in ("gpt2", "llama") or (kind == "gpt2" and pre not in SPLITS):
-        known = ", ".join(SPLITS)
-        raise ModelError(
-            f"{name}: tokenizer '{kind}' with '{pre}' is not supported; 'llama' and 'gpt2' with {known} are"
-        )
-    table = _Table.of(file)
-    by_scores = kind == "llama"
-    text = {token: i for i, (token, kind) in enumerate(zip(table.tokens, table.kinds, strict=True)) if kind in _TEXT}
-    whole = {table.tokens[i]: i for i in table.defined - table.markers}
-    prefix = by_scores and file.flag("tokenizer.ggml.add_space_prefix", default=True)
-    encoder: Encoder = (
-        _score_merges(file, table, text, whole, space_prefix=prefix)
-        if by_scores
-        else byte_level(text | whole, file.strings("tokenizer.ggml.merges"), pre, whole, name)
-    )
-    vocabulary = Vocabulary(
-        tokens=table.tokens,
-        token_bytes=_piece_bytes(table) if by_scores else _level_bytes(table.tokens, table.special | table.defined),
-        special=table.special,
-        markers=table.markers,
-        ends=_ends(
-            table.tokens,
-            table.special,
-            [_token_id(file, role, len(table.tokens)) for role in ("eos", "eot")],
-        ),
-        bos=_token_id(file, "bos", len(table.tokens)),
-        add_bos=file.flag("tokenizer.ggml.add_bos_token", default=by_scores or pre in bpe.BEGINS),
-        template=table.template,
-        space_prefix=prefix,
-    )
-    return Tokenizer(vocabulary, encoder)
-
-
-@dataclass(frozen=True, slots=True)
-class _Table:
-    """The tokens of a GGUF file by what they are for."""
-
-    tokens: list[str]
-    kinds: Sequence[int]
-    special: frozenset[int]
-    defined: frozenset[int]
-    """Defined by the file's makers and seen by readers."""
-    markers: frozenset[int]
-    template: str
-
-    @classmethod
-    def of(cls, file: GgufFile) -> "_Table":
-        tokens = file.strings("tokenizer.ggml.tokens")
-        kinds = file.integers("tokenizer.ggml.token_type", [_NORMAL] * len(tokens))
-        if len(kinds) != len(tokens):
-            raise ModelError(f"{file.path.name}: {len(tokens)} tokens but {len(kinds)} token types")
-        template = file.text("tokenizer.chat_template", "") or usual_template(tokens)
-        defined = {i for i, kind in enumerate(kinds) if kind == _USER_DEFINED and tokens[i]}
-        # Some files mark the end of a turn as defined by their makers only.
-        ends = {i for i in defined if tokens[i] in _ENDS_BESIDES and tokens[i].startswith("<|")}
-        calls = {i for i, kind in enumerate(kinds) if kind == _CONTROL and tokens[i] in TOKENS}
-        special = frozenset(i for i, kind in enumerate(kinds) if kind in (_CONTROL, _UNKNOWN)) - calls | ends
-        written = {i for i in defined if tokens[i].strip() and tokens[i] in template}
-        return cls(tokens, kinds, special, frozenset(defined - special | calls), special | calls | written, template)
-
-
-def _score_merges(
-    file: GgufFile, table: _Table, text: dict[str, int], whole: dict[str, int], *, space_prefix: bool
-) -> ScoreMerges:
-    scores = file.numbers("tokenizer.ggml.scores")
-    if len(scores) != len(table.tokens):
-        raise ModelError(f"{file.path.name}: {len(table.tokens)} tokens but {len(scores)} scores")
-    spelled = {token: i for i, token in enumerate(table.tokens) if table.kinds[i] == _BYTE}
-    unknown = _token_id(file, "unknown", len(table.tokens))
-    found = [spelled.get(byte_spelling(byte), unknown) for byte in range(256)]
-    byte_ids = [index for index in found if index is not None]
-    if len(byte_ids) != len(found):
-        raise ModelError(f"{file.path.name}: no token for byte {byte_spelling(found.index(None))} and none for unknown")
-    return ScoreMerges(text, scores, byte_ids=byte_ids, whole=whole, space_prefix=space_prefix)
-
-
-def _piece_bytes(table: _Table) -> list[bytes]:
-    verbatim = table.special | table.defined
-    result = list(map(piece_bytes, table.tokens))
-    for index in verbatim:
-        result[index] = table.tokens[index].encode()
-    for index, kind in enumerate(table.kinds):
-        if kind == _BYTE:
-            result[index] = _byte(table.tokens[index])
-    return result
-
-
-def _level_bytes(tokens: list[str], verbatim: frozenset[int]) -> list[bytes]:
-    return [token.encode() if i in verbatim else bpe.token_bytes(token) for i, token in enumerate(tokens)]
-
-
-def _byte(spelling: str) -> bytes:
-    """Return the byte of `<0x41>`; another spelling stands for itself."""
-    digits = spelling[3:5]
-    if spelling == f"<0x{digits}>" and re.fullmatch("[0-9A-Fa-f]{2}", digits):
-        return bytes.fromhex(digits)
-    return spelling.encode()
-
-
-def json_tokenizer(source: str, settings: dict[str, Any], ends: Iterable[int], name: str) -> Tokenizer:
-    """Build the tokenizer of a `tokenizer.json`; `settings` is `tokenizer_config.json`, `ends` the model's own ends.
-
-    Raises ModelError when it is neither byte-level BPE nor BPE with bytes as a last resort.
-    """
-    try:
-        described = json.loads(source)
-        model, added = described["model"], described.get("added_tokens") or []
-        by_level, by_pieces = (
-            f'"{kind}"' in json.dumps(described.get("decoder")) for kind in ("ByteLevel", "ByteFallback")
-        )
-        if model.get("type", "BPE") != "BPE" or not (by_level or by_pieces):
-            raise ModelError(f"{name}: tokenizer.json is not BPE over bytes; other kinds are not supported")
-        spelled: dict[str, int] = {**model["vocab"], **{token["content"]: token["id"] for token in added}}
-        tokens = _by_id(spelled, name)
-        template = _template(settings, tokens)
-        controls = frozenset(int(token["id"]) for token in added if token.get("special", True))
-        defined = {token["content"]: int(token["id"]) for token in added}
-        special = controls - {i for token, i in defined.items() if token in TOKENS}
-        markers = controls | {i for token, i in defined.items() if token.strip() and token in template}
-        model["vocab"] = {token: index for token, index in model["vocab"].items() if index not in markers}
-        whole = [token for token, index in defined.items() if index not in markers]
-        model["vocab"] |= {token: defined[token] for token in whole}
-        encoder = tokenizers.Tokenizer.from_str(json.dumps({**described, "added_tokens": [], "post_processor": None}))
-        bpe.take_whole(encoder, whole)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ModelError(f"{name}: tokenizer.json is not what it should be: {error!r}") from error
-    verbatim = frozenset(defined.values())
-    vocabulary = Vocabulary(
-        tokens=tokens,
-        token_bytes=_level_bytes(tokens, verbatim) if by_level else _fallback_bytes(tokens, verbatim),
-        special=special,
-        markers=markers,
-        ends=_ends(tokens, special, [spelled.get(_content_of(settings.get("eos_token"))), *ends]),
-        bos=spelled.get(_content_of(settings.get("bos_token"))),
-        add_bos=settings.get("add_bos_token", by_pieces) is True,
-        template=template,
-    )
-    return Tokenizer(vocabulary, ByteLevel(encoder))
-
-
-def _template(settings: dict[str, Any], tokens: Iterable[str]) -> str:
-    found = settings.get("chat_template")
-    return found if isinstance(found, str) and found else usual_template(tokens)
-
-
-def _fallback_bytes(tokens: list[str], verbatim: frozenset[int]) -> list[bytes]:
-    spelled = {byte_spelling(byte): bytes([byte]) for byte in range(256)}
-    return [
-        token.encode() if i in verbatim else spelled.get(token) or piece_bytes(token) for i, token in enumerate(tokens)
-    ]
-
-
-def _token_id(file: GgufFile, role: str, size: int) -> int | None:
-    value = file.integer(f"tokenizer.ggml.{role}_token_id", -1)
-    if value >= size:
-        raise ModelError(f"{file.path.name}: {role} token {value} is not one of the {size} tokens")
-    return value if value >= 0 else None
-
-
-def _ends(tokens: list[str], special: frozenset[int], named: Iterable[int | None]) -> frozenset[int]:
+def turn_ends(tokens: list[str], special: frozenset[int], named: Iterable[int | None]) -> frozenset[int]:
+    """Return the tokens that end a turn: those that the file names, and what is known to among the special ones."""
     known = {index for index in named if index is not None and 0 <= index < len(tokens)}
-    return frozenset(known | {index for index in special if tokens[index] in _ENDS_BESIDES})
-
-
-def _by_id(spelled: dict[str, int], name: str) -> list[str]:
-    size = max(spelled.values()) + 1
-    if size > 2 * len(spelled) + 4096 or min(spelled.values()) < 0:
-        raise ModelError(f"{name}: tokenizer.json spells {len(spelled)} tokens with ids up to {size - 1}")
-    tokens = [""] * size
-    for token, index in spelled.items():
-        tokens[index] = token
-    return tokens
-
-
-def _content_of(token: Any) -> str:
-    return token["content"] if isinstance(token, dict) else str(token or "")
+    return frozenset(known | {index for index in special if tokens[index] in ENDS_BESIDES})

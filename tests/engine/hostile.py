@@ -17,8 +17,8 @@ import torch
 from aios.engine.gguf import GgufFile, TensorType
 from aios.engine.ggufmodel import gguf_config, gguf_weights
 from aios.engine.ggufreader import parse_gguf
+from aios.engine.gguftokenizer import gguf_tokenizer
 from aios.engine.shards import parse_shard
-from aios.engine.tokenizer import gguf_tokenizer
 from aios.errors import ModelError
 from tests.engine.model_file import gguf_bytes
 from tests.engine.vocabulary import metadata, scored_metadata

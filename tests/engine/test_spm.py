@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from aios.abi.chat import Message
 from aios.engine.grammar import Grammars
+from aios.engine.jsontokenizer import json_tokenizer
 from aios.engine.spm import ScoreMerges
-from aios.engine.tokenizer import Tokenizer, json_tokenizer
+from aios.engine.tokenizer import Tokenizer
 from aios.errors import ModelError
 from tests.engine.vocabulary import BYTES, CONTROLS, DEFINED, PIECES, scored_metadata, tokenizer_of
 

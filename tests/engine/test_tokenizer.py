@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from aios.abi.chat import Message, ToolCall
 from aios.engine.bpe import SPLITS
-from aios.engine.tokenizer import Detokenizer, Tokenizer, json_tokenizer
+from aios.engine.jsontokenizer import json_tokenizer
+from aios.engine.tokenizer import Detokenizer, Tokenizer
 from aios.errors import ModelError
 from tests.engine.vocabulary import MARKERS, MERGES, metadata, printable, tokenizer_of
 

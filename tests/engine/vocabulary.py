@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from aios.engine.ggufreader import parse_gguf
-from aios.engine.tokenizer import Tokenizer, gguf_tokenizer
+from aios.engine.gguftokenizer import gguf_tokenizer
+from aios.engine.tokenizer import Tokenizer
 from tests.engine.model_file import gguf_bytes
 
 MARKERS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
