@@ -29,6 +29,11 @@ class Message(Model):
     name: str | None = None
 
 
+def _is_unset(value: object) -> bool:
+    """Fields that came later are not written when they are empty: requests journalled before keep their digests."""
+    return value is None
+
+
 class Sampling(Model):
     """How tokens are chosen. Random numbers come from a counter (seed, position), never from a global generator."""
 
@@ -42,6 +47,11 @@ class Sampling(Model):
     logprobs: int = Field(default=0, ge=0, le=20)
     """Top alternatives reported per token; 0 = none."""
     ignore_eos: bool = False
+    speculation: Literal["off", "ngram"] | None = Field(default=None, exclude_if=_is_unset)
+    """Whether tokens may be guessed (which changes none of them); None: as the core is set."""
+    jump_forward: Literal["off", "exact", "canonical"] | None = Field(default=None, exclude_if=_is_unset)
+    """How tokens that the grammar forces may be taken; None: as the core is set. In deterministic mode `canonical` is
+    taken for `exact`; `Generation.jump_forward` says what was done."""
 
 
 Finish = Literal["stop", "length", "tool_calls", "context_full", "no_compliant_call", "cancelled"]
@@ -96,6 +106,8 @@ class Generation(Model):
     jump_forward: Literal["exact", "canonical"] | None = None
     """How forced tokens were taken, if any were. `canonical`: the model's tokenizer chose among spellings of the same
     text, so the tokens may differ from those that decoding one by one would have given."""
+    speculation: Literal["ngram"] | None = None
+    """How tokens were guessed, if any were (`Usage.drafted_tokens`)."""
     recovery: Literal["recomputed, not trace-exact", "continued from the partial text", "restarted"] | None = None
     """Set where the past was computed again after the first token (lost core, dropped pages) by numbers that depend on
     the batch: an uninterrupted run may have chosen other tokens. Never set where deterministic mode is exact.

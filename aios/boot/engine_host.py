@@ -176,9 +176,7 @@ def shares_prefixes(loaded: LoadedModel, settings: HostSettings) -> bool:
 
 def shortcuts(settings: HostSettings) -> Shortcuts:
     """Return what may save steps; deterministic mode takes nothing that could choose other tokens."""
-    is_canonical = settings.jump_forward == "canonical"
-    jump_forward = "exact" if settings.deterministic and is_canonical else settings.jump_forward
-    return Shortcuts(speculation=settings.speculation, jump_forward=jump_forward)
+    return Shortcuts(settings.speculation, settings.jump_forward, is_deterministic=settings.deterministic)
 
 
 def prompter(loaded: LoadedModel, spelling: CallFormat) -> Prompter:

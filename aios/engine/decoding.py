@@ -23,7 +23,7 @@ from aios.engine.choosing import Choice, Chooser, Rows
 from aios.engine.context import Context, Turn
 from aios.engine.grammar import Grammar, Lexicon
 from aios.engine.masks import MaskFault
-from aios.engine.shortcuts import JumpForward
+from aios.engine.shortcuts import JumpForward, Shortcuts
 
 
 class Ending(NamedTuple):
@@ -36,10 +36,8 @@ class Ending(NamedTuple):
 class Decoding:
     """Makes tokens of logits. Rows and endings wait to be taken."""
 
-    def __init__(
-        self, lexicon: Lexicon, chooser: Chooser, *, jump_forward: JumpForward, clock: Callable[[], float]
-    ) -> None:
-        self._lexicon, self._jump_forward, self._clock = lexicon, jump_forward, clock
+    def __init__(self, lexicon: Lexicon, chooser: Chooser, *, shortcuts: Shortcuts, clock: Callable[[], float]) -> None:
+        self._lexicon, self._shortcuts, self._clock = lexicon, shortcuts, clock
         self._chooser = chooser
         self._rows: list[TokenRow] = []
         self._endings: list[Ending] = []
@@ -72,11 +70,12 @@ class Decoding:
 
     def jump(self, context: Context) -> int:
         """Take the tokens that the grammar forces at the end of `context`; return how many. The turn may end."""
-        turn, mode = _turn(context), self._jump_forward
+        turn = _turn(context)
+        mode = self._shortcuts.jumps(turn.sampling)
         if mode == "off" or turn.sampling.logprobs or not isinstance(turn.grammar, Grammar):
             return 0
         before = turn.forced
-        while (tokens := self._forced(turn.grammar)) and self._take_forced(context, turn, tokens):
+        while (tokens := _forced(turn.grammar, mode)) and self._take_forced(context, turn, tokens):
             turn.jumped = mode
         return turn.forced - before
 
@@ -155,12 +154,6 @@ class Decoding:
                 return False
         return True
 
-    def _forced(self, grammar: Grammar) -> Sequence[int]:
-        if self._jump_forward == "canonical":
-            return grammar.forced()
-        token = masks.only(grammar.peek())
-        return () if token is None else (token,)
-
     def _permits(self, turn: Turn, token: int) -> bool:
         """Whether the guard allows a forced token. If its mask fails, the row's own choice will end the turn."""
         if turn.mask is None:
@@ -169,6 +162,13 @@ class Decoding:
             return masks.permits(turn.mask, token, vocab=self._lexicon.vocab_size)
         except MaskFault:
             return False
+
+
+def _forced(grammar: Grammar, mode: JumpForward) -> Sequence[int]:
+    if mode == "canonical":
+        return grammar.forced()
+    token = masks.only(grammar.peek())
+    return () if token is None else (token,)
 
 
 def _turn(context: Context) -> Turn:

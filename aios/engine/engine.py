@@ -87,7 +87,7 @@ class Engine:
         if ahead is not None:
             self._chooser = chooser = DeviceChooser(lexicon, memory.pool.device, vocab=limits.vocab)
             self._overlap = Overlap(ahead, chooser, memory)
-        self._decoding = Decoding(lexicon, self._chooser, jump_forward=shortcuts.jump_forward, clock=clock)
+        self._decoding = Decoding(lexicon, self._chooser, shortcuts=shortcuts, clock=clock)
         self._meter = _Meter(since_s=clock())
         self._sharing = Sharing(prefixes)
         self._desk = Desk(
@@ -152,7 +152,8 @@ class Engine:
     def _follow(self, flight: Flight, plan: Plan) -> Plan:
         """Let the step in flight land and the one after it begin, before or after; return what is left to do then."""
         assert self._overlap is not None
-        following = None if self._drafts else self._overlap.follow(flight, plan)
+        drafts = any(self._drafts(grant.context) for grant in flight.grants)
+        following = None if drafts else self._overlap.follow(flight, plan)
         self._land(flight)
         self._flight = None if following is None else self._overlap.without_ended(following, self._clock())
         return plan if self._flight is not None or flight.fits(plan) else self._plan()
@@ -337,17 +338,14 @@ class Engine:
 
     # --- drafts --------------------------------------------------------------------------------------------
 
-    @property
-    def _drafts(self) -> bool:
-        return self._shortcuts.speculation != "off"
+    def _drafts(self, context: Context) -> bool:
+        return context.turn is not None and self._shortcuts.drafts(context.turn.sampling)
 
     def _add_drafts(self, grants: Sequence[Grant]) -> None:
         """Fill the step up with guesses, as far as they cost little: nobody loses a token or a page to them."""
-        if not self._drafts:
-            return
         room = min(self._shortcuts.most_tokens, self._limits.step_tokens) - sum(grant.count for grant in grants)
         for grant in grants:
-            if room > 0 and grant.samples:
+            if room > 0 and grant.samples and self._drafts(grant.context):
                 grant.draft = self._draft(grant.context, _turn(grant.context), grant.count, room)
                 self.memory.extend(grant.context.table, grant.size)
                 room -= len(grant.draft)

@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from torch import Tensor
 
@@ -45,7 +46,8 @@ def same(left: Sequence[AnyMessage], right: Sequence[AnyMessage]) -> bool:
 
     def story(messages: Sequence[AnyMessage]) -> object:
         ended = {
-            name: m.generation.model_dump(exclude={"usage", "jump_forward"}) for name, m in finished(messages).items()
+            name: m.generation.model_dump(exclude={"usage", "jump_forward", "speculation"})
+            for name, m in finished(messages).items()
         }
         return ended, {name: rows_of(messages, name) for name in ended}
 
@@ -242,3 +244,51 @@ def test_the_real_model_says_the_same_in_fewer_steps() -> None:
     assert jumped.tool_calls
     assert jumped.usage.forced_tokens * 2 >= len(jumped.tokens)
     assert steps(quick) * 2 <= steps(plain)
+
+
+# --- by request ------------------------------------------------------------------------------------------------------
+
+
+def asking(order: Submit, **wishes: Any) -> Submit:
+    sampling = order.request.sampling.model_copy(update=wishes)
+    return msgspec.structs.replace(order, request=order.request.model_copy(update={"sampling": sampling}))
+
+
+def forced_order() -> Submit:
+    return submit(prompt="a", tools=(TOOL,), tool_choice=TOOL.name, max_tokens=60)
+
+
+def test_a_request_may_ask_for_shortcuts_that_the_core_does_not_take_by_itself() -> None:
+    orders = orders_of(0)
+    engine = engine_of(Shortcuts(most_tokens=16, token_cost=0.05), model=TinyModel(seed=0))
+    quick = run(engine, *(asking(order, speculation="ngram", jump_forward="exact") for order in orders))
+    assert same(quick, plain_run(0))
+    assert steps(quick) < steps(plain_run(0))
+    named = {(m.generation.speculation, m.generation.jump_forward) for m in finished(quick).values()}
+    assert {"ngram"} == {guessed for guessed, _ in named} - {None}
+    assert {"exact"} == {jumped for _, jumped in named} - {None}
+
+
+def test_a_request_may_refuse_shortcuts_that_the_core_takes() -> None:
+    orders = [asking(order, speculation="off", jump_forward="off") for order in orders_of(0)]
+    slow = run(engine_of(BOTH, model=TinyModel(seed=0)), *orders)
+    assert same(slow, plain_run(0))
+    for message in finished(slow).values():
+        usage = message.generation.usage
+        assert (usage.drafted_tokens, usage.forced_tokens) == (0, 0)
+        assert (message.generation.speculation, message.generation.jump_forward) == (None, None)
+
+
+@pytest.mark.parametrize(("is_deterministic", "named"), [(False, "canonical"), (True, "exact")])
+def test_no_request_gets_canonical_jumps_in_deterministic_mode(is_deterministic: bool, named: str) -> None:
+    engine = engine_of(Shortcuts(is_deterministic=is_deterministic))
+    generation = one(run(engine, asking(forced_order(), jump_forward="canonical")), Finished).generation
+    assert generation.jump_forward == named
+    assert generation.usage.forced_tokens > 0
+
+
+def test_what_is_not_asked_for_is_not_written() -> None:
+    """So the digest of a request that was journalled before is the same."""
+    written = forced_order().request.model_dump_json()
+    assert "speculation" not in written
+    assert "jump_forward" not in written
