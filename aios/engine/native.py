@@ -26,7 +26,7 @@ from aios_kernels.native.library import LayerTiles, Library, ModelTiles, Span, S
 from aios_kernels.native.tiles import GROUP, LANES, Tiles, eight_bit_tiles, float_tiles, four_bit_tiles
 
 _FOUR_BITS = {TensorType.Q4_0, TensorType.Q4_1, TensorType.Q4_K}
-_ROUNDED = {TensorType.Q5_0, TensorType.Q6_K}
+_CODES = _FOUR_BITS | {TensorType.Q8_0, TensorType.Q5_0, TensorType.Q6_K}
 _MOST_CODE = 127
 
 
@@ -80,7 +80,8 @@ def stored_tiles(tensors: list[GgufTensor]) -> TileLinear:
     if kinds == {TensorType.Q8_0}:
         return _joined(eight_bit_tiles, [q8_0_parts(tensor) for tensor in tensors])
     weight = torch.cat([dequantise(tensor) for tensor in tensors])
-    is_rounded = bool(kinds & _ROUNDED) and weight.shape[1] % GROUP == 0
+    # codes that no tile holds as they are, or of several kinds
+    is_rounded = kinds <= _CODES and weight.shape[1] % GROUP == 0
     return TileLinear(eight_bit_tiles(*_eight_bits(weight)).data) if is_rounded else _dense_tiles(weight)
 
 

@@ -1,5 +1,6 @@
 """The native decoder with real weights: every family's habits, the real model against the reference, the way back."""
 
+import random
 from functools import cache
 from pathlib import Path
 
@@ -9,17 +10,20 @@ from torch import Tensor
 
 from aios.engine import modelstore, native
 from aios.engine.decoder import Decoder
+from aios.engine.gguf import GgufTensor, TensorType
 from aios.engine.ggufreader import read_gguf
 from aios.engine.loader import LoadedModel, load_model
 from aios.engine.native import NativeDecoder, stored_tiles, suits
 from aios.engine.packed import packed_path
 from aios.engine.quant import dequantise
 from aios_kernels.native import build
+from aios_kernels.native.tiles import Kind, Tiles, unpacked
 from tests.engine import tiny_families as tiny
 from tests.engine.family_files import write_folder, write_gguf
 from tests.engine.hand_batches import batch_of, loaded, pool_for
 from tests.engine.test_families import GGUF_CASES, TOLERANCE, difference, logits_of
 from tests.engine.test_oracle import GROUP, PAGES, PROMPTS, decode
+from tests.engine.test_quant import BLOCKS
 
 NEAR_TIE = 0.15
 """Two logits of the exact mode that lie closer may change places. Measured: the largest difference is 0.3, with the
@@ -74,6 +78,38 @@ def test_tiles_hold_the_numbers_of_the_file() -> None:
         identity = torch.eye(tensor.shape[1])[:64]
         wanted = dequantise(tensor)[:, :64].T
         assert torch.allclose(stored_tiles([tensor])(identity), wanted, rtol=1e-6, atol=1e-7)
+
+
+STORED = {
+    **dict.fromkeys((TensorType.Q4_0, TensorType.Q4_1, TensorType.Q4_K), Kind.FOUR),
+    **dict.fromkeys((TensorType.Q8_0, TensorType.Q5_0, TensorType.Q6_K), Kind.EIGHT),
+    TensorType.F32: Kind.FLOAT,
+    TensorType.F16: Kind.FLOAT,
+    TensorType.BF16: Kind.BRAIN,
+}
+
+
+def tensor_of(encoding: TensorType) -> GgufTensor:
+    """A random tensor [8, 256] in this encoding."""
+    if encoding in BLOCKS:
+        blocks = 8 * 256 // encoding.block_elements
+        data = b"".join(BLOCKS[encoding](random.Random(place))[0] for place in range(blocks))
+    else:
+        values = torch.randn(8, 256, generator=torch.Generator().manual_seed(1))
+        dtype = {TensorType.F16: torch.float16, TensorType.BF16: torch.bfloat16}.get(encoding, torch.float32)
+        data = values.to(dtype).view(torch.uint8).numpy().tobytes()
+    return GgufTensor("t", encoding, (8, 256), memoryview(data))
+
+
+@pytest.mark.parametrize("encodings", [*((one,) for one in TensorType), (TensorType.Q4_K, TensorType.Q6_K)])
+def test_every_encoding_that_is_read_has_tiles(encodings: tuple[TensorType, ...]) -> None:
+    """Codes stay codes: what no tile holds is rounded to eight bits, by half a step of 1 / 127 at most."""
+    tensors = [tensor_of(encoding) for encoding in encodings]
+    found, wanted = Tiles(stored_tiles(tensors).data, 8 * len(tensors)), torch.cat([dequantise(one) for one in tensors])
+    assert found.kind is (STORED[encodings[0]] if len(encodings) == 1 else Kind.EIGHT)
+    step = wanted.view(len(wanted), -1, 32).abs().amax(2, keepdim=True) / 127
+    error = (unpacked(found) - wanted).abs().view(len(wanted), -1, 32) / step.clamp_min(1e-9)
+    assert error.max() < 0.6
 
 
 @cache
