@@ -26,7 +26,8 @@ from aios.abi.tools import ToolSpec
 from aios.config import CoreSettings
 from aios.formats.schemas import clean
 from aios.ids import ContextId
-from aios.remote.answer import Answer
+from aios.remote.answer import Answer, Piece
+from aios.remote.echo import Echo
 from aios.remote.endpoint import Endpoint
 from aios.remote.failures import SLOW, EndpointError, Rejected, Unavailable
 from aios.remote.guarding import Restriction, Unrestricted
@@ -221,7 +222,7 @@ class RemoteCore:
             if not objections:
                 return self._generation(run, finish, calls)
             if run.num_asked_again == MAX_ASKED_AGAIN:
-                return self._generation(run, "no_compliant_call") if calls else _unfit(objections)
+                return self._generation(run, "no_compliant_call") if schema is None or calls else _unfit(objections)
             run.ask_again(calls, objections)
 
     def _generation(self, run: Run, finish: Finish, calls: tuple[ToolCall, ...] = ()) -> Generation:
@@ -246,6 +247,8 @@ class RemoteCore:
         if run.mask is not None:
             judged = (self._restriction.objection(run.mask, run.order.tools, call) for call in calls)
             found = [objection for objection in judged if objection]
+        if finish == "stop" and (missing := _missing(run.order.request.tool_choice, calls)):
+            found.append(missing)
         if schema is not None and finish == "stop" and (problem := _misfit(run.begun, schema)):
             found.append(problem)
         return found
@@ -275,6 +278,8 @@ class RemoteCore:
     async def _attempt(self, run: Run, offered: Sequence[ToolSpec], schema: Schema | None) -> Answer:
         """Send one request and take in its answer. Whatever cuts it off, the run keeps what can be continued."""
         settings, names = self._settings, wire_names(run.order.tools)
+        begun, given = run.begin(), run.given
+        echo = Echo(given + begun if settings.continuation == "prefill" and not run.more else "")
         answer = Answer(
             names, run.room
         )  # a tool left out today may be called from memory: that is judged, not malformed
@@ -285,7 +290,7 @@ class RemoteCore:
             names=names,
             schema=schema,
             more=run.more,
-            begun=run.begin(),
+            begun=begun,
             max_tokens=max(1, run.room),
             continuation=settings.continuation,
         )
@@ -295,10 +300,12 @@ class RemoteCore:
                 async with self._endpoint.stream(request) as batches:
                     self._admit(run)
                     async for events in batches:
-                        self._take(run, answer, events)
+                        self._take(run, answer, events, echo)
                         if run.room <= 0 and not answer.is_finished and answer.counts is None:
                             await self._rest(run, answer, batches)
                             break
+            if answer.is_finished and (held := echo.close()):
+                self._tell_pieces(run, [Piece(held)])
             has_ended = answer.is_finished or run.room <= 0
         except TimeoutError as error:
             raise Unavailable(f"core {self._name!r}: no end after {settings.timeout_s:g} s", SLOW) from error
@@ -321,12 +328,16 @@ class RemoteCore:
             if answer.is_finished and answer.counts is not None:
                 return
 
-    def _take(self, run: Run, answer: Answer, events: Sequence[dict[str, Any]]) -> None:
-        pieces = [piece for event in events for piece in answer.take(event)]
+    def _take(self, run: Run, answer: Answer, events: Sequence[dict[str, Any]], echo: Echo) -> None:
+        found = [piece for event in events for piece in answer.take(event)]
+        news = [(piece, echo.push(piece.text)) for piece in found]
+        pieces = [Piece(new) for piece, new in news if new or not piece.text]  # parts of calls have no text
         run.logprobs.extend(answer.logprobs)
         answer.logprobs.clear()
-        if not pieces:
-            return
+        if pieces:
+            self._tell_pieces(run, pieces)
+
+    def _tell_pieces(self, run: Run, pieces: Sequence[Piece]) -> None:
         run.first_s = run.first_s or anyio.current_time()
         self._steps += 1
         rows = tuple(run.row(piece) for piece in pieces[: max(0, run.room)])
@@ -417,6 +428,13 @@ def _misfit(text: str, schema: Schema) -> str | None:
     except (ValueError, RecursionError) as error:
         return f"the answer does not fit the schema: {str(error)[:300]}"
     return None
+
+
+def _missing(choice: str, calls: Sequence[ToolCall]) -> str | None:
+    """Say that no call came although one is demanded; some endpoints know no demand."""
+    if calls or choice in ("auto", "none"):
+        return None
+    return f"call {'a tool' if choice == 'required' else choice}; a call is demanded, text is no answer"
 
 
 def _unfit(objections: Sequence[str]) -> Generation:

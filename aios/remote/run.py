@@ -67,6 +67,12 @@ class Run:
         return self.continuation != "none" and is_free and bool(self.begun)
 
     @property
+    def given(self) -> str:
+        """Beginning of the answer that the caller gave."""
+        ask = self.order.request
+        return ask.messages[-1].content if ask.continue_final else ""
+
+    @property
     def room(self) -> int:
         """Tokens that may still come."""
         return min(self.order.request.sampling.max_tokens, self.order.lease_tokens) - self.count

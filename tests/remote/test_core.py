@@ -5,12 +5,14 @@ import json
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 from anyio.abc import SocketAttribute, SocketStream
 
 from aios.abi import core as c
-from aios.abi.chat import ToolCall
+from aios.abi.chat import Message, ToolCall
 from aios.abi.process import ProcessClass
+from aios.abi.syscalls import LlmGenerate
 from aios.abi.tools import ToolSpec
 from aios.config import CoreSettings
 from aios.errors import ConfigError
@@ -242,6 +244,48 @@ async def test_a_cut_answer_is_continued_where_the_endpoint_can() -> None:
         assert asked["messages"][-1] == {"role": "assistant", "content": "Once upon "}
         assert asked["continue_final_message"] is True
         assert [row.position for row in d.rows] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "text"),
+    [
+        (("Once ", "a time"), "Once a time"),  # the beginning, whole, in one piece
+        (("On", "ce a", " time"), "Once a time"),
+        (("Once",), "Once Once"),  # less than the beginning is no repetition
+        (("Only",), "Once Only"),
+    ],
+)
+async def test_a_beginning_that_is_said_again_is_not_doubled(pieces: tuple[str, ...], text: str) -> None:
+    async with desk(cut("Once "), say(*pieces), continuation="prefill") as d:
+        await d.core.send(submit())
+        found = await d.finished()
+        assert (found.text, found.recovery) == (text, "continued from the partial text")
+        assert "".join(row.text for row in d.rows) == text
+
+
+async def test_a_demanded_call_that_does_not_come_is_asked_for_again() -> None:
+    async with desk(say("No."), call("math_add", '{"a": 1}')) as d:
+        await d.core.send(submit(tools=(ADD,), tool_choice="required"))
+        found = await d.finished()
+        assert (found.finish, found.text, len(found.tool_calls)) == ("tool_calls", "", 1)
+        assert "a call is demanded" in d.endpoint.requests[1].body["messages"][-1]["content"]
+    async with desk(*[say("No.")] * 3) as d:
+        await d.core.send(submit(tools=(ADD,), tool_choice="math.add"))
+        assert (await d.finished()).finish == "no_compliant_call"
+
+
+async def test_an_answer_that_the_caller_began_is_gone_on_with_or_rejected() -> None:
+    begun = (Message(role="user", content="Tell."), Message(role="assistant", content="Once "))
+    order = msgspec.structs.replace(submit(), request=LlmGenerate(messages=begun, continue_final=True))
+    async with desk(cut("upon "), say("a time"), continuation="flag") as d:
+        await d.core.send(order)
+        assert (await d.finished()).text == "upon a time"
+        first, second = (asked.body["messages"] for asked in d.endpoint.requests)
+        assert first[1:] == [{"role": "assistant", "content": "Once "}]
+        assert second[1:] == [{"role": "assistant", "content": "Once upon "}]
+    async with desk() as d:
+        await d.core.send(order)
+        assert (await d.until(c.Refused)).code == "E-REMOTE-REJECTED"
 
 
 async def test_a_cut_answer_begins_anew_where_the_endpoint_cannot_and_says_so() -> None:
