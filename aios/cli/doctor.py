@@ -6,17 +6,20 @@ It looks and changes nothing (one probe file in AIOS_HOME apart), and starts no 
 import ctypes
 import os
 import shutil
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 import psutil
 
 from aios import config, env, rundir
-from aios.cli import output
+from aios.cli import output, wire
+from aios.cli.processes import core_line
 from aios.engine import modelstore, nativestate
 from aios.errors import AiosError
 
@@ -25,6 +28,7 @@ MIN_MEMORY_BYTES = 1 << 31
 MIN_FREE_BYTES = 1 << 30
 _LANDLOCK_CREATE_RULESET = 444
 _LANDLOCK_VERSION = 1
+_CONNECT_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,11 @@ def examine() -> Iterator[Finding]:
     )
     for check in checks:
         yield check()
+    for name, core in config.load().cores.items():
+        if core.kind == "url":
+            yield endpoint(name, core)
+    for found in rundir.living():
+        yield from kernel_cores(found.name)
 
 
 def python() -> Finding:
@@ -185,6 +194,33 @@ def kernels() -> Finding:
     """Which kernels live?"""
     names = [f"{found.name} (pid {found.pid})" for found in rundir.living()]
     return Finding("kernels", "ok", ", ".join(names) or "none alive")
+
+
+def endpoint(name: str, core: config.CoreSettings) -> Finding:
+    """Is there somebody at a remote core's address, and is its key set? (Nothing is asked: that may cost money.)"""
+    what = f"core: {name}"
+    if core.key and not os.environ.get(core.key):
+        return Finding(what, "warn", f"{core.key} is not set", f"put the key of {core.url} into {core.key}")
+    address = urlsplit(core.url)
+    port = address.port or (443 if address.scheme == "https" else 80)
+    try:
+        socket.create_connection((address.hostname or "", port), timeout=_CONNECT_S).close()
+    except OSError as error:
+        return Finding(what, "warn", f"{core.url}: {error}", "start it, or take it out of [cores]")
+    return Finding(what, "ok", f"{core.url} takes connections, serves {', '.join((core.model, *core.aliases))}")
+
+
+def kernel_cores(kernel: str) -> Iterator[Finding]:
+    """Are the cores of a living kernel up?"""
+    try:
+        found = wire.connect(kernel).ask("kernel.info")["cores"]
+    except AiosError as error:
+        yield Finding(f"kernel {kernel}", "warn", str(error), "look at its log, or end it")
+        return
+    for core in found:
+        is_well = core["is_up"] and not core["reason"]
+        fix = "" if is_well else "look at the server behind it; calls go to other cores that serve the model"
+        yield Finding(f"kernel {kernel}", "ok" if is_well else "warn", core_line(core), fix)
 
 
 def _existing(folder: Path) -> Path:

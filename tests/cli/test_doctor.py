@@ -1,6 +1,7 @@
 """`doctor` looks at everything, and each thing that is wrong comes with what mends it."""
 
 import json
+import socket
 from pathlib import Path
 
 import psutil
@@ -80,3 +81,34 @@ def test_it_says_with_which_operations_a_model_runs(
 def test_native_operations_that_are_switched_off_are_not_missed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIOS_NATIVE", "0")
     assert doctor.native() == Finding("operations", "ok", "torch (native ones are switched off)")
+
+
+def test_remote_cores_are_looked_for_at_their_address_and_with_their_key(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        near = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+        cores = {
+            "near": {"url": near, "model": "m", "aliases": ["small"]},
+            "gone": {"url": "http://127.0.0.1:9/v1", "model": "m"},
+            "locked": {"url": near, "model": "m", "key": "NO_SUCH_KEY"},
+        }
+        monkeypatch.setenv("AIOS_CORES", json.dumps(cores))
+        found = {one.name: one for one in doctor.examine()}
+    assert (found["core: near"].status, found["core: near"].found) == (
+        "ok",
+        f"{near} takes connections, serves m, small",
+    )
+    assert "refused" in found["core: gone"].found
+    assert (found["core: locked"].status, "NO_SUCH_KEY" in found["core: locked"].fix) == ("warn", True)
+
+
+def test_the_cores_of_a_living_kernel_are_shown_with_what_is_wrong() -> None:
+    near = {"name": "near", "models": ["m"], "device": "x", "is_up": True, "calls": 0, "reason": ""}
+    with living_kernel("alpha") as living:
+        living.kernel.cores = (near, {**near, "name": "far", "is_up": False, "reason": "gone"})
+        found = [one for one in doctor.examine() if one.name == "kernel alpha"]
+    assert [(one.status, one.found) for one in found] == [
+        ("ok", "core near (m) up, 0 calls"),
+        ("warn", "core far (m) down, 0 calls: gone"),
+    ]
