@@ -286,3 +286,19 @@ async def test_long_orders_of_many_tasks_arrive_whole_even_if_their_tasks_are_ca
             with anyio.CancelScope(shield=True):
                 tickets = [(await anext(messages)).ticket for _ in range(10)]  # type: ignore[union-attr]  # Described
         assert sorted(tickets) == list(range(10))
+
+
+async def test_a_host_that_was_begun_is_the_one_that_starts() -> None:
+    async with closing(make()) as host:
+        host.begin()
+        begun = host._child.pid if host._child is not None else 0
+        assert (await host.start()).pid == begun
+
+
+async def test_a_host_that_was_begun_and_never_started_ends_with_the_close() -> None:
+    host = make()
+    host.begin()
+    assert host._child is not None
+    pid = host._child.pid
+    await host.aclose()
+    assert gone(pid)
