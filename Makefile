@@ -7,7 +7,7 @@ DEMO_FLAGS ?=
 ORACLE := .venv-oracle
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo demo-unguarded test check fix oracle prove bench clean
+.PHONY: help demo demo-unguarded test check fix oracle prove compat bench clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -56,6 +56,10 @@ oracle: $(STAMP) $(ORACLE)/.installed  ## ask transformers about the same files 
 prove: $(STAMP)  ## long proofs, resumable: make prove [PART=exact] [MINUTES=10]
 	@$(BIN)/aios models pull smollm2-135m
 	@$(BIN)/python -m tests.prove $(if $(PART),--part $(PART)) $(if $(MINUTES),--minutes $(MINUTES))
+
+compat: $(STAMP)  ## remote cores at real servers of others (llama-server, built once in the user's cache), and at our own door
+	@$(BIN)/aios models pull smollm2-135m
+	@$(BIN)/python -m scripts.compat
 
 bench: $(STAMP)  ## the benchmarks, each leaving a dated JSON in benchmarks/results/
 	@status=0; for name in kernel_overhead context_switch guard engine_cpu; do \

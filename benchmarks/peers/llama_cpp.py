@@ -41,29 +41,32 @@ def _built() -> Path:
 
 
 def _build_library(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    requirement = f"llama-cpp-python=={VERSION}"
-    pip = (sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary=:all:", "-d", str(folder))
     print(f"  building libllama in {folder}, once …", file=sys.stderr, flush=True)
-    _run(*pip, requirement)
-    with tarfile.open(next(folder.glob("*.tar.gz"))) as archive:
-        archive.extractall(folder, filter="data")
-    _run("cmake", "-S", str(_source(folder)), "-B", str(folder / "build"), *_OPTIONS)
-    _run("ninja", "-C", str(folder / "build"), "llama")
+    run_quietly("cmake", "-S", str(source_in(folder)), "-B", str(folder / "build"), *_OPTIONS)
+    run_quietly("ninja", "-C", str(folder / "build"), "llama")
 
 
 def _build_driver(folder: Path, driver: Path) -> None:
-    source, libraries = _source(folder), folder / "build" / "bin"
+    source, libraries = source_in(folder), folder / "build" / "bin"
     headers = (f"-I{source / 'include'}", f"-I{source / 'ggml' / 'include'}")
     linking = (f"-L{libraries}", "-lllama", "-lggml", "-lggml-base", f"-Wl,-rpath,{libraries}")
-    _run("g++", "-O2", "-std=c++17", *headers, str(_DRIVER), *linking, "-o", str(driver))
+    run_quietly("g++", "-O2", "-std=c++17", *headers, str(_DRIVER), *linking, "-o", str(driver))
 
 
-def _source(folder: Path) -> Path:
-    return folder / _PACKAGE / "vendor" / "llama.cpp"
+def source_in(folder: Path) -> Path:
+    """Return llama.cpp's source under `folder`, fetched when it is not there. Raises BenchmarkError."""
+    source = folder / _PACKAGE / "vendor" / "llama.cpp"
+    if not source.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        pip = (sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary=:all:", "-d", str(folder))
+        run_quietly(*pip, f"llama-cpp-python=={VERSION}")
+        with tarfile.open(next(folder.glob("*.tar.gz"))) as archive:
+            archive.extractall(folder, filter="data")
+    return source
 
 
-def _run(*command: str) -> None:
+def run_quietly(*command: str) -> None:
+    """Run a step of a build. Raises BenchmarkError with the last line that it said."""
     try:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     except OSError as error:

@@ -4,7 +4,7 @@ A program that knows nothing of us sends plain HTTP; its tools are its own, so t
 """
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +37,12 @@ PAY = {"type": "function", "function": {"name": "pay", "parameters": AMOUNT}}
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _the_server_meets_no_fault_of_its_own(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    yield
+    assert [record.getMessage() for record in caplog.records if record.name == "uvicorn.error"] == []
 
 
 @dataclass

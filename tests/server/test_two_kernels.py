@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -66,12 +65,9 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], 
     with ExitStack() as stack:
 
         def start(name: str) -> Served:
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                port = probe.getsockname()[1]
             home = tmp_path_factory.mktemp(name)
             process = subprocess.Popen(
-                [sys.executable, "-m", "tests.server.served", str(port)],
+                [sys.executable, "-m", "tests.server.served"],
                 cwd=REPOSITORY,
                 env={**os.environ, env.HOME: str(home), "AIOS_MODEL": str(model)},
                 stdin=subprocess.PIPE,
@@ -82,6 +78,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], 
             stack.callback(process.terminate)
             assert process.stdout is not None
             os.environ[f"KEY_OF_{name.upper()}"] = process.stdout.readline().strip()
+            port = process.stdout.readline().strip()
             stack.callback(os.environ.pop, f"KEY_OF_{name.upper()}")
             settings = CoreSettings(
                 url=f"http://127.0.0.1:{port}/v1",

@@ -41,7 +41,8 @@ class Answer(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer; when the server closes, with 503, or by an end of the stream that is none of the protocol's."""
-        self._scope, self._receive, self._send, self._has_begun = scope, receive, send, False
+        self._scope, self._receive, self._send = scope, receive, send
+        self._has_begun = self._is_open = False
         with self._lifeline.hold():
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._leave_with_client, tasks.cancel_scope)
@@ -52,7 +53,7 @@ class Answer(Response):
                 tasks.cancel_scope.cancel()
         if self._lifeline.is_closed and not self._has_begun:
             await self._reply(error_response(Refusal(503, "E-CLOSING", "the kernel is closing; ask again later")))
-        elif self._has_begun and self._streams:
+        elif self._is_open:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _leave_with_client(self, scope: anyio.CancelScope) -> None:
@@ -106,7 +107,7 @@ class Answer(Response):
         return self._writer.ending(piece) + usage + DONE
 
     async def _begin(self) -> None:
-        self._has_begun = True
+        self._has_begun = self._is_open = True
         headers = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-store", **self._extra}
         raw = [(name.encode(), value.encode()) for name, value in headers.items()]
         await self._send({"type": "http.response.start", "status": 200, "headers": raw})
