@@ -51,7 +51,7 @@ class Checker(FormulaChecker):
             *(partial(self._scenario, scenario) for scenario in scenarios),
         ]
         for part in parts:
-            self._shared = self._confirmable = self._event = False
+            self._shared = self._confirmable = self._event = self._now = False
             try:
                 part()
             except RuleError as error:
@@ -175,7 +175,7 @@ class Checker(FormulaChecker):
     # --- rules -----------------------------------------------------------------------------------------------------
 
     def _rule(self, rule: Rule) -> None:
-        self._shared = rule.shared
+        self._shared, self._now = rule.shared, True
         body = rule.body
         if isinstance(body, After):
             return self._after(body)

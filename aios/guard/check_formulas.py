@@ -42,6 +42,7 @@ from aios.guard.syntax import (
 )
 
 Scope = dict[str, Sort]
+_LABELS = Sort("Labels")
 _BOOL, _INT, _NUMBER = Sort("Bool"), Sort("Int"), Sort("Decimal", 1000)
 _TIME, _DURATION = Sort("Time"), Sort("Duration")
 _EVENT_NAMES = ("result", "time", "labels")
@@ -56,6 +57,8 @@ class FormulaChecker:
         self._shared = False
         self._confirmable = False
         self._event = False
+        self._now = False
+        """In a rule's own formula, outside of past operators."""
 
     def fail(self, at: Span, message: str, kind: str = "sort") -> NoReturn:
         """Refuse the file."""
@@ -140,10 +143,10 @@ class FormulaChecker:
     def _past(self, phi: Past | Since, scope: Scope) -> None:
         if phi.window is not None:
             self._window(phi.window)
-        before, self._confirmable = self._confirmable, False
+        before, self._confirmable, self._now = (self._confirmable, self._now), False, False
         for part in (phi.phi,) if isinstance(phi, Past) else (phi.left, phi.right):
             self.phi(part, scope)
-        self._confirmable = before
+        self._confirmable, self._now = before
 
     def _window(self, window: Window) -> None:
         low = window.low or Extent(0, window.high.calls)
@@ -184,7 +187,7 @@ class FormulaChecker:
             self.fail(phi.at, f"{words(left)} has no order" if not orderable(left) else f"{words(right)} has no order")
 
     def _in(self, phi: Compare, left: Sort, right: Sort) -> None:
-        if right.kind == "Map":
+        if right.kind in ("Map", "Labels"):
             right = Sort("List", element=TEXT)
         if right.kind not in ("List", "Json"):
             self.fail(phi.at, f"'in' needs a list on its right, this is {words(right)}")
@@ -249,6 +252,8 @@ class FormulaChecker:
         name = term.name
         if term.keys is None and name in scope:
             return scope[name]
+        if term.keys is None and name == "labels" and self._event:
+            return _LABELS
         if term.keys is None and name in self.symbols.consts:
             return self.symbols.consts[name].value.sort
         if name in self.symbols.registers:
@@ -258,8 +263,6 @@ class FormulaChecker:
         return self._unbound(term)
 
     def _unbound(self, term: Name) -> NoReturn:
-        if term.name == "labels" and self._event:
-            self._later(term.at, "'labels'")
         if term.name in _EVENT_NAMES:
             self.fail(term.at, f"'{term.name}' can be read in 'where' and 'on' only, of an event that has one", "name")
         self.fail(term.at, f"'{term.name}' is not bound here", "name")
@@ -300,8 +303,8 @@ class FormulaChecker:
 
     def _element(self, domain: Term, scope: Scope) -> Sort:
         found = self.sort(domain, scope)
-        if found.kind in ("List", "Map"):
-            return found.element or JSON
+        if found.kind in ("List", "Map", "Labels"):
+            return TEXT if found.kind == "Labels" else found.element or JSON
         if found.kind != "Json":
             self.fail(domain.at, f"a list is needed here, this is {words(found)}")
         return JSON
@@ -325,7 +328,7 @@ class FormulaChecker:
 
     def _apply(self, term: Apply, scope: Scope) -> Sort:
         if term.function in ("seen", "labels"):
-            self._later(term.at, f"'{term.function}(…)'")
+            return self._origin(term, scope)
         if term.function == "zip":
             self.fail(term.at, "zip stands behind 'in' only: forall a, b in zip(l, m)")
         wanted = 1 if term.function in ("known", "len") else 2
@@ -334,6 +337,17 @@ class FormulaChecker:
         sorts = [self.sort(part, scope) for part in term.terms]
         self._operands(term, sorts)
         return _INT if term.function == "len" else _BOOL
+
+    def _origin(self, term: Apply, scope: Scope) -> Sort:
+        if not self._now or self._event:
+            self._later(term.at, f"'{term.function}(…)' under a past operator, in 'where' or in 'on'")
+        if len(term.terms) != 1:
+            self.fail(term.at, f"'{term.function}' takes 1 term, {len(term.terms)} given")
+        if not is_context(term):
+            found = self.sort(term.terms[0], scope)
+            if found.kind in ("List", "Map", "Record", "Row", "Labels"):
+                self.fail(term.terms[0].at, f"'{term.function}' takes a text or a number, this is {words(found)}")
+        return _BOOL if term.function == "seen" else _LABELS
 
     def _operands(self, term: Apply, sorts: list[Sort]) -> None:
         lists = ("List", "Map", "Json")
@@ -389,3 +403,8 @@ _SUMS: dict[tuple[str, str, str], Sort] = {
     ("+", "Duration", "Duration"): _DURATION,
     ("-", "Duration", "Duration"): _DURATION,
 }
+
+
+def is_context(term: Apply) -> bool:
+    """Whether this is `labels(context)`: the labels of all that the model may have read."""
+    return term.function == "labels" and term.terms == (Name("context"),)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aios.guard.check import Checker, bound_name
-from aios.guard.check_formulas import Scope
+from aios.guard.check_formulas import Scope, is_context
 from aios.guard.evaluate import (
     FUNCTIONS,
     Domain,
@@ -26,9 +26,11 @@ from aios.guard.evaluate import (
     holds,
     is_kind,
     label,
+    labels_of,
     literal,
     measurable,
     negation,
+    origin,
     pattern_matches,
     result_of,
     rows_of,
@@ -95,6 +97,8 @@ class Compiler:
     formulas: dict[int, Formula] = field(default_factory=dict)
     """Closure of each formula of the tree, by its identity: explanations evaluate the parts."""
     terms: dict[int, TermOf] = field(default_factory=dict)
+    has_origins: bool = False
+    """Whether a term asked where a value came from."""
     _params: frozenset[str] = frozenset()
 
     # --- formulas --------------------------------------------------------------------------------------------------
@@ -265,7 +269,9 @@ class Compiler:
         return tuple(sorted(labels)), tuple(labels[label] for label in sorted(labels))
 
     def _is_event_name(self, name: Name, scope: Scope) -> bool:
-        return name.name in ("result", "time") and _EVENT in scope
+        if name.name == "labels" and "labels" in scope:
+            return False  # an argument of that name was bound
+        return name.name in ("result", "time", "labels") and _EVENT in scope
 
     def _tally(self, term: Tally, scope: Scope) -> TermOf:
         outside = [] if term.term is None else [(name, False) for name, _ in term_uses(term.term)]
@@ -335,8 +341,8 @@ class Compiler:
         return rows_of(term.name, self.symbols.relations[term.name].shared)
 
     def _of_event(self, term: Name, scope: Scope) -> TermOf:
-        if term.name == "time":
-            return event_time
+        if term.name in ("time", "labels"):
+            return event_time if term.name == "time" else labels_of
         sort = self.checker.sort(term, scope)
         return lambda frame: result_of(frame, term.path, sort)
 
@@ -349,6 +355,10 @@ class Compiler:
         return lambda frame: follow(cell(frame, name, shared, tuple([key(frame) for key in keys])), steps)
 
     def _apply(self, term: Apply, scope: Scope) -> TermOf:
+        if term.function in ("seen", "labels"):
+            self.has_origins = True
+            inner = None if is_context(term) else self.term(term.terms[0], scope)
+            return origin(inner, self.shared, is_seen=term.function == "seen")
         parts = [self.term(part, scope) for part in term.terms]
         function = FUNCTIONS[term.function]
         return lambda frame: function(*[part(frame) for part in parts])

@@ -65,6 +65,34 @@ def event_time(frame: Frame) -> Any:
     return UNKNOWN if frame.is_maybe or frame.event is None else frame.event.time
 
 
+def labels_of(frame: Frame) -> Any:
+    """Return the labels of the frame's event; a maybe event may have any."""
+    return [UNKNOWN] if frame.is_maybe or frame.event is None else list(frame.event.labels)
+
+
+def origin(term: TermOf | None, shared: bool, *, is_seen: bool) -> TermOf:
+    """Return a term: whether a value occurs in an event in scope, or the labels of those events.
+
+    Without `term`: the labels of all events. Calls without an answer may still bring the value, with any label.
+    """
+
+    def value(frame: Frame) -> Any:
+        origins, extension = frame.facts(shared).origins, frame.extension(shared)
+        assert origins is not None
+        rest = [UNKNOWN] if extension is not None and extension.events else []
+        if term is None:
+            return [*sorted(origins.context), *rest]
+        asked = term(frame)
+        if asked is UNKNOWN or asked is None or isinstance(asked, list | dict):
+            return UNKNOWN
+        found = origins.of(asked)
+        if is_seen:
+            return True if found is not None else (UNKNOWN if rest else False)
+        return [*sorted(found or ()), *rest]
+
+    return value
+
+
 def result_of(frame: Frame, path: tuple[str, ...], sort: Sort) -> Any:
     """Read a field of the result of the frame's event as a value of `sort`; unknown for a maybe event."""
     if frame.is_maybe or frame.event is None:

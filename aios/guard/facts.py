@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aios.guard.ledgers import Ledger
+from aios.guard.origins import Origins
 from aios.guard.values import UNKNOWN
 
 
@@ -21,6 +22,7 @@ class Happening:
     time: int
     result: Any = UNKNOWN
     digest: str = ""
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -112,6 +114,8 @@ class Facts:
     """Numbers of the calls that have their answer."""
     duties: list[Duty] = field(default_factory=list)
     """Open ones, in the order in which they opened."""
+    origins: Origins | None = None
+    """Where values came from; None where no rule asks."""
 
     def copied(self, nodes: dict[int, Any]) -> "Facts":
         """An independent copy with these tables."""
@@ -127,6 +131,7 @@ class Facts:
             confirmed_calls=dict(self.confirmed_calls),
             settled=set(self.settled),
             duties=[replace(duty) for duty in self.duties],
+            origins=None if self.origins is None else self.origins.copied(),
         )
 
     def is_settled(self, start: int) -> bool:

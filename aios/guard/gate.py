@@ -252,6 +252,7 @@ class RuleGate:
         if self._read is not None and self._read[0] is event:
             return self._read[1]
         found = self._read_anew(event)
+        found.labels = event.labels
         if event.kind == "start":
             self._read = (event, found)
         return found

@@ -11,7 +11,7 @@ from typing import Any
 
 from aios.guard.facts import Happening
 from aios.guard.program import CompiledRule, Program
-from aios.guard.syntax import Confirmed, Happens, Limit, Name, On, Past, Register, Relation, Since, Tally
+from aios.guard.syntax import Apply, Confirmed, Happens, Limit, Name, On, Past, Register, Relation, Since, Tally
 
 Heard = frozenset[str] | None
 """Tools whose events a rule hears; None: everything."""
@@ -74,7 +74,9 @@ class Kept:
 def _heard(program: Program, rule: CompiledRule) -> Heard:
     body = rule.rule.body
     parts = [*_outside(body)]
-    if any(isinstance(part, Happens | Confirmed) for part in parts) or any(node.window for node in rule.nodes):
+    if any(isinstance(part, Happens | Confirmed) or _asks_origin(part) for part in parts) or any(
+        node.window for node in rule.nodes
+    ):
         return None
     triggers: set[tuple[str, str | None]] = set()
     for node in rule.nodes:
@@ -90,6 +92,10 @@ def _heard(program: Program, rule: CompiledRule) -> Heard:
         triggers |= _events(program, clause)
     tools = {tool for kind, tool in triggers if kind in _CALLS}
     return None if None in tools else frozenset(tool for tool in tools if tool is not None)
+
+
+def _asks_origin(part: Any) -> bool:
+    return isinstance(part, Apply) and part.function in ("seen", "labels")
 
 
 def _clauses(program: Program, names: set[str]) -> Iterator[On]:

@@ -13,6 +13,7 @@ from aios.guard.changes import extend, revise
 from aios.guard.evaluate import hashed_key
 from aios.guard.facts import Cells, Charge, Duty, Extension, Facts, Frame, Happening, Outstanding, Rows
 from aios.guard.ledgers import Ledger
+from aios.guard.origins import SOURCES, Origins, scalars
 from aios.guard.program import CompiledLimit, CompiledRule, Program
 from aios.guard.values import UNKNOWN, Truth
 
@@ -47,7 +48,7 @@ class Monitor:
         self.program = program
 
     def _empty(self, *, shared: bool) -> Facts:
-        facts = Facts()
+        facts = Facts(origins=Origins() if self.program.has_origins else None)
         for store in self.program.stores:
             if store.shared is shared and store.is_relation:
                 facts.rows[store.name] = Rows()
@@ -109,6 +110,8 @@ class Monitor:
             elif event.kind == "finish" and facts is own:
                 facts.finished = True
             facts.last = event
+            if facts.origins is not None:
+                _remember(facts.origins, event)
         frame = Frame({}, own, shared, event.time, event)
         self._advance(frame, 0)
         revise(self.program, frame)
@@ -244,6 +247,12 @@ def _settle(program: Program, facts: Facts, event: Happening, cause: int | None)
         if call.used:
             facts.confirmations.setdefault(call.call.digest, []).extend(call.used)
             facts.confirmed_calls[call.call.digest] = (call.call.tool, call.call.args)
+
+
+def _remember(origins: Origins, event: Happening) -> None:
+    origins.context.update(event.labels)
+    if event.kind in SOURCES:
+        origins.add(scalars(event.args if event.kind == "user" else event.result), event.labels)
 
 
 def _confirm(facts: Facts, event: Happening) -> None:

@@ -157,6 +157,8 @@ class Program:
     """By the rule's index."""
     formulas: dict[int, Formula] = field(default_factory=dict)
     terms: dict[int, TermOf] = field(default_factory=dict)
+    has_origins: bool = False
+    """Whether a rule asks where a value came from."""
     by_tool: dict[str, tuple[CompiledRule, ...]] = field(default_factory=dict)
 
     def rules_for(self, tool: str) -> tuple[CompiledRule, ...]:
@@ -196,6 +198,7 @@ class _Builder:
             elif isinstance(decl, Rule):
                 self.program.rules.append(self._rule(decl))
         self.program.nodes = self.compiler.nodes
+        self.program.has_origins = self.compiler.has_origins
         self.program.formulas, self.program.terms = self.compiler.formulas, self.compiler.terms
 
     def _store(self, decl: Register | Relation) -> Store:

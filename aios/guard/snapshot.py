@@ -7,10 +7,13 @@ from typing import Any
 
 from aios.guard.facts import Cells, Charge, Duty, Facts, Happening, Outstanding, Rows
 from aios.guard.ledgers import Running, Windowed
+from aios.guard.origins import Origins
 from aios.guard.tables import Branch
 from aios.guard.values import UNKNOWN
 
-_RECORDS: dict[str, Any] = {kind.__name__: kind for kind in (Cells, Charge, Duty, Facts, Happening, Outstanding, Rows)}
+_RECORDS: dict[str, Any] = {
+    kind.__name__: kind for kind in (Cells, Charge, Duty, Facts, Happening, Origins, Outstanding, Rows)
+}
 _SLOTTED: dict[str, Any] = {kind.__name__: kind for kind in (Branch, Running, Windowed)}
 
 

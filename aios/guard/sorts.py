@@ -30,7 +30,7 @@ def comparable(left: Sort, right: Sort) -> bool:
         return comparable(left.element or JSON, right.element or JSON)
     if {left.kind, right.kind} == {"Record", "Map"}:
         return True
-    return family(left) == family(right) and left.kind != "Row"
+    return family(left) == family(right) and left.kind not in ("Row", "Labels")
 
 
 def orderable(sort: Sort) -> bool:

@@ -6,6 +6,7 @@ every register is folded anew. Covers rules in the forms require, forbid and lim
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -29,6 +30,9 @@ class Event:
     pid: int
     result: Any = U
     digest: str = ""
+    labels: tuple[str, ...] = ()
+    brought: Any = None
+    """What a user, a result or a confirmation brought: where values come from."""
     starts: int = 0
     """Starts in scope up to here."""
     maybe: bool = False
@@ -114,6 +118,10 @@ class Naive:
                 starts += 1
             event = self._event(line, trace, started)
             event.starts = starts
+            event.labels = line.labels
+            event.brought = (
+                line.result if line.kind == "ok" else line.args if line.kind in ("user", "confirm") else None
+            )
             events.append(event)
             if line.kind in ("ok", "err"):
                 assert line.cause is not None
@@ -389,6 +397,8 @@ class Naive:
                 return U
             return left + right if term.sign == "+" else left - right
         if isinstance(term, s.Apply):
+            if term.function in ("seen", "labels"):
+                return self._origin(term, env, place)
             assert term.function in ("known", "len")
             value = self.term(term.terms[0], env, place)
             if term.function == "known":
@@ -396,6 +406,19 @@ class Naive:
             return U if value == U else len(value)
         assert isinstance(term, s.Tally)
         return self._tally(term, env, place)
+
+    def _origin(self, term: s.Apply, env: Env, place: Place) -> Any:
+        """`seen` and `labels` by reading every event again; a maybe event may bring anything under any label."""
+        rest = [U] if place.joined and place.maybes else []
+        if term.terms == (s.Name("context"),):
+            return sorted({label for event in place.events for label in event.labels}) + rest
+        value = self.term(term.terms[0], env, place)
+        if value == U or value is None or isinstance(value, list | dict):
+            return U
+        found = [event for event in place.events if brings(event.brought, value)]
+        if term.function == "seen":
+            return True if found else (U if rest else False)
+        return sorted({label for event in found for label in event.labels}) + rest
 
     def _tally(self, term: s.Tally, env: Env, place: Place) -> Any:
         if place.joined and any(
@@ -416,6 +439,8 @@ class Naive:
         return fold(term.aggregate, values)
 
     def _name(self, term: s.Name, env: Env, place: Place) -> Any:
+        if term.name == "labels" and place.at is not None and "labels" not in env:
+            return [U] if place.at.maybe else sorted(place.at.labels)
         if term.name == "result" and place.at is not None:
             return U if place.at.maybe else follow(place.at.result, term.path)
         if term.keys is None and term.name in env:
@@ -595,6 +620,16 @@ def fold(aggregate: str, values: list[Any]) -> Any:
     if not values:
         return U
     return min(values) if aggregate == "min" else max(values)
+
+
+def brings(found: Any, value: Any) -> bool:
+    """Whether a value occurs in what an event brought."""
+    if isinstance(found, dict | list):
+        return any(brings(item, value) for item in (found.values() if isinstance(found, dict) else found))
+    if isinstance(found, str):
+        text = value if isinstance(value, str) else str(value)
+        return found == text if text == "" else re.search(rf"(?<!\w){re.escape(text)}(?!\w)", found) is not None
+    return found is not None and not isinstance(value, str) and equal(fit(found, s.Sort("Json")), value) is True
 
 
 def neg(value: Any) -> Any:

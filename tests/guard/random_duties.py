@@ -1,6 +1,7 @@
 """Random rule files with duties and `finish requires`, over the tools and traces of `random_rules`."""
 
 from collections.abc import Generator
+from dataclasses import replace
 from random import Random
 
 from aios.abi.guard import TraceEvent
@@ -17,7 +18,13 @@ _GUARDS_A = ('if r[a] = "x" ', "if a != lucky ")
 _DUTIES = ("h()", "fg(a = lucky)", "any()", 'say(text = "ho")')
 _DUTIES_A = ("g(a = a)", "f(a = a)", "fg(a)", "g(a = a)")
 _WITHIN = ("", "", "within 3s ", "within 1s ", "within 2 calls ", "within 1 calls ", "within 4 calls ", "within 10s ")
-_UNLESS = ("", "", "unless ok h() ", 'unless user(text = "stop") ', "unless once within 5s err any() ")
+_UNLESS = (
+    "",
+    "unless start any() ",
+    "unless ok h() ",
+    'unless user(text = "stop") ',
+    "unless once within 5s err any() ",
+)
 _UNLESS_A = ("unless err fg(a = a) ", "unless once (ok g(a = a) and previously start any()) ")
 _ELSE = ("", "else h()", "else any()")
 
@@ -76,6 +83,6 @@ def events(random: Random, length: int) -> Generator[TraceEvent, bool, None]:
             event = TraceEvent(seq, time, pid, "tick")
         else:
             event = call(random, seq, time, pid)
-        admitted = yield event
+        admitted = yield replace(event, labels=random.choice(((), ("red",), ("blue",))))
         if event.kind == "start" and admitted:
             waiting.append(event)

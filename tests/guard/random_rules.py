@@ -1,6 +1,7 @@
 """Random small rule files and traces, for comparing the gate with the naive evaluator."""
 
 from collections.abc import Generator
+from dataclasses import replace
 from random import Random
 
 from aios.abi.guard import TraceEvent
@@ -24,7 +25,7 @@ _WINDOWS = ("", "", "within 5s ", "within 3 calls ", "between 1s and 10s ", "bet
 _PURE = (
     "ok f(a = a)", "ok g(a = a)", "ok h()", "start f(a = a)", "start any()", "err fg(a = a)", "lost g()", "ok fg()",
     "ok g(a = lucky)", 'user(text = "go")', 'say(text = "hi")', "confirm()",
-    'ok g(a = a) where (result.k = "x")', "ok g() where (result.v <= 1)",
+    'ok g(a = a) where (result.k = "x")', 'ok g(a = a) where ("red" in labels)', "ok g() where (result.v <= 1)",
     "ok g() where (result.v <= 1 and not result.k = a)",
     'a = "x"', 'a in {"x", "z"}', "a != lucky", 's[a] = 1', "known(s[a])", "s[lucky] > 0",
     "count of ok f(a = a) < 2", "count of start any() within 3 calls <= 1", "count of err fg(a = a) within 5s = 0",
@@ -33,7 +34,8 @@ _PURE = (
     '(forall x in {"x", "y"}: x = a or once within 10s ok g(a = x))',
 )  # fmt: skip
 _OWN = ('r[a] = "x"', "known(r[a])", 'r["y"] != "x"', "q = a", "known(q)", "c < 2", "c = 1 or known(q)", "r[q] = a")
-_OUTER = ("confirmed", "confirmed by 2 within 10s", "confirmed within 5s")
+_ORIGINS = ("seen(a)", '"red" in labels(a)', '"blue" in labels(context)', '(forall l in labels(a): l = "red")')
+_OUTER = ("confirmed", "confirmed by 2 within 10s", "confirmed within 5s", *_ORIGINS)
 _NUMBER = ("n <= 5", "n > 2.5", "n + 1 < 2 * n")
 _TALLIES = (
     "sum(n) of ok f(a = a) within 10s <= 7.5",
@@ -79,6 +81,8 @@ def rule(random: Random, number: int) -> str:
     body = head if "a)" in head or "(a," in head else "g(a)"
     numbers = numbers and body == head
     phi = formula(random, random.randint(1, 3), shared=shared, outer=True, numbers=numbers)
+    if random.random() < 0.3:
+        phi = f"{random.choice(_ORIGINS)} {random.choice(('and', 'or'))} ({phi})"
     return begin + (f"require {phi} before {body}" if random.random() < 0.5 else f"forbid {body} when {phi}")
 
 
@@ -117,7 +121,9 @@ def events(random: Random, length: int) -> Generator[TraceEvent, bool, None]:
         if kind == "answer" and waiting:
             event = answer(random, seq, time, waiting)
         elif kind == "user":
-            event = TraceEvent(seq, time, pid, "user", args={"text": random.choice(("go", "stop"))})
+            event = TraceEvent(
+                seq, time, pid, "user", args={"text": random.choice(("go", "stop", "go x.", "stop xy, z"))}
+            )
         elif kind == "assistant":
             event = TraceEvent(seq, time, pid, "assistant", args={"text": random.choice(("hi", "ho"))})
         elif kind == "confirm":
@@ -130,7 +136,7 @@ def events(random: Random, length: int) -> Generator[TraceEvent, bool, None]:
             event = TraceEvent(seq, time, pid, "tick")
         else:
             event = call(random, seq, time, pid)
-        admitted = yield event
+        admitted = yield replace(event, labels=random.choice(((), ("red",), ("red", "blue"), ("green",))))
         if event.kind == "start" and admitted:
             waiting.append(event)
 

@@ -35,13 +35,13 @@ class Scene:
         self.gate.record(self._event("start", pid, tool=tool, args=args))
         return self.seq
 
-    def answer(self, kind: str, cause: int, result: Any = None, pid: int = 1) -> None:
+    def answer(self, kind: str, cause: int, result: Any = None, pid: int = 1, labels: tuple[str, ...] = ()) -> None:
         """Answer a call."""
-        self.gate.record(self._event(kind, pid, cause=cause, result=result))
+        self.gate.record(self._event(kind, pid, cause=cause, result=result, labels=labels))
 
-    def ok(self, tool: str, result: Any = None, pid: int = 1, **args: Any) -> None:
+    def ok(self, tool: str, result: Any = None, pid: int = 1, labels: tuple[str, ...] = (), **args: Any) -> None:
         """A call and its success."""
-        self.answer("ok", self.start(tool, pid, **args), result, pid)
+        self.answer("ok", self.start(tool, pid, **args), result, pid, labels)
 
     def err(self, tool: str, pid: int = 1, **args: Any) -> None:
         """A call and its failure."""
@@ -57,9 +57,9 @@ class Scene:
         """A confirmation of exactly this call."""
         self.gate.record(self._event("confirm", pid, tool=tool, args=args, by=by, answer=answer))
 
-    def user(self, text: str, pid: int = 1, **facts: Any) -> None:
+    def user(self, text: str, pid: int = 1, labels: tuple[str, ...] = (), **facts: Any) -> None:
         """A user's message."""
-        self.gate.record(self._event("user", pid, args={"text": text, **facts}))
+        self.gate.record(self._event("user", pid, args={"text": text, **facts}, labels=labels))
 
     def tick(self) -> None:
         """Time passes and nothing else."""

@@ -123,8 +123,6 @@ MALFORMED = [
     "rule r: finish requires §scenario",
 ]
 NOT_YET = [
-    "rule r: require §seen(a) before f(a)",
-    'rule r: forbid f() when "secret" in §labels(context)',
     "rule r: forbid f(n) when once ok pay() where (result.total <= §n)",
     'register c: Str §on ok f() if once known(c) set "x"',
 ]
