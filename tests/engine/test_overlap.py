@@ -45,7 +45,9 @@ def ahead(where: Engine) -> int:
 
 def generations(messages: Sequence[AnyMessage]) -> dict[str, dict[str, Any]]:
     """Return what was generated, without what depends on time."""
-    found = {name: done.generation.model_dump(exclude={"usage"}) for name, done in finished(messages).items()}
+    found = {
+        name: done.generation.model_dump(exclude={"usage", "speculation"}) for name, done in finished(messages).items()
+    }
     assert found
     return found
 
