@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import invariant, rule, run_state_machine_as_test
 
 from aios.abi.core import AnyMessage, Cancel, Drop, Suspend
 from aios.engine.engine import Engine
@@ -14,7 +16,9 @@ from aios.formats.spelling import HERMES
 from aios.guard.gate import compile_rules
 from aios.guard.mask import CallMasks
 from aios.ids import ContextId
+from tests.engine import machine
 from tests.engine.deterministic import alone, engine, order, prompt
+from tests.engine.machine import EngineMachine, names
 from tests.engine.schedules import Story
 from tests.engine.test_guarded import RULES, TOOLS, WantsToRefund
 from tests.engine.tiny import (
@@ -174,3 +178,48 @@ def test_nothing_waits_for_the_device_where_nothing_hangs_on_it() -> None:
     where = tiny_engine(overlaps=True, quantum=4)
     run(where, *(submit(f"{pid}:main", "abc" * pid, max_tokens=40, temperature=pid % 2) for pid in range(1, 4)))
     assert ahead(where) > 0.8 * where.statistics().forward_passes
+
+
+class InFlight(EngineMachine):
+    """The machine of `tests.engine.machine` on an engine that leaves steps in flight."""
+
+    @rule()
+    def landed(self) -> None:
+        self.engine.land()
+        self.read("land")
+
+    @rule(name=names)
+    def told_by_a_kernel_of_the_past(self, name: ContextId) -> None:
+        """Any order lands what is in flight, one that is refused too."""
+        self.engine.land()
+        super().told_by_a_kernel_of_the_past(name)
+
+    @invariant()
+    def contexts_are_what_they_say(self) -> None:
+        flying = frozenset() if self.engine._flight is None else self.engine._flight.names
+        for context in self.engine.contexts.values():
+            used = -(-context.table.tokens // PAGE_TOKENS)
+            assert len(context.table.pages) == used or (context.id in flying and len(context.table.pages) > used)
+            assert context.table.tokens <= len(context.tokens)
+
+
+def test_orders_copies_and_faults_in_any_order_leak_nothing_and_change_no_token(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[Engine] = []
+
+    def overlapping(*arguments: Any, **shape: Any) -> Engine:
+        made.append(engine(*arguments, **shape, overlaps=True))
+        return made[-1]
+
+    monkeypatch.setattr(machine, "engine", overlapping)
+    profile = settings(
+        deadline=None,
+        derandomize=True,
+        database=None,
+        max_examples=20,
+        stateful_step_count=50,
+        suppress_health_check=list(HealthCheck),
+    )
+    run_state_machine_as_test(InFlight, settings=profile)
+    assert sum(map(ahead, made)) > 20
