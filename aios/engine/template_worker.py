@@ -60,10 +60,10 @@ _HELD = (str, list, tuple, dict)
 
 def plain(source: str) -> str:
     """Return the template without the marks around what an assistant says, which matter in training alone."""
-    return _GENERATION.sub("", source)
+    return _GENERATION.sub(lambda mark: f"{mark[1]} {'endif' if mark[2] else 'if true'} {mark[3]}", source)
 
 
-_GENERATION = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
+_GENERATION = re.compile(r"(\{%[-+]?)\s*(end)?generation\s*([-+]?%\})")
 
 
 class Worker:

@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 from aios.abi.chat import Message, ToolCall
 from aios.abi.tools import ToolSpec
 from aios.engine.chat import Abilities, ChatWriter, adapt
+from aios.engine.grammar import Grammars
+from aios.engine.jsontokenizer import json_tokenizer
 from aios.engine.tokenizer import Tokenizer
 from aios.errors import ModelError
+from aios.formats.grammar import generation_grammar
 from aios.formats.spelling import TOKENS, format_of
 from tests.engine.chat_templates import TEMPLATES
 from tests.engine.vocabulary import metadata, tokenizer_of
@@ -221,3 +224,28 @@ def test_tokens_that_open_calls_are_seen_and_written_by_models_alone() -> None:
     assert held.decode([token]) == "[TOOL_CALLS]"
     assert held.encode_output('[TOOL_CALLS]look[ARGS]{"')[0] == token
     assert token not in held.encode("[TOOL_CALLS]") + held.encode_rest("[TOOL_CALLS]")
+
+
+def test_a_call_that_the_grammar_forces_begins_with_its_token() -> None:
+    held = tokenizer_for("qwen")
+    grammars = Grammars(held)
+    try:
+        pending = grammars.open(generation_grammar((TOOL,), "required") or "")
+        pending.wait()
+        assert held.token_bytes[pending.take().forced()[0]] == b"<tool_call>"
+    finally:
+        grammars.close()
+
+
+def test_a_folders_tokenizer_shows_the_tokens_of_calls_though_it_calls_them_special() -> None:
+    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    described = {
+        "version": "1.0",
+        "model": {"type": "BPE", "vocab": {chr(97 + i): i for i in range(26)}, "merges": []},
+        "decoder": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False},
+        "added_tokens": [plain | {"id": 26, "content": "[TOOL_CALLS]"}, plain | {"id": 27, "content": "</s>"}],
+    }
+    held = json_tokenizer(json.dumps(described), {"eos_token": "</s>"}, [], "t")
+    assert held.special_ids == {27}
+    assert held.encode_output("[TOOL_CALLS]a") == [26, 0]
+    assert 26 not in held.encode("[TOOL_CALLS]a")

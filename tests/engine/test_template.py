@@ -1,5 +1,7 @@
 """Templates are programs from strangers: they render, refuse, or are stopped."""
 
+from datetime import date
+
 import pytest
 
 from aios.engine.template import CHATML, MAX_TEMPLATE, ChatTemplate
@@ -96,3 +98,32 @@ def test_a_broken_or_huge_template_is_refused_at_load() -> None:
         ChatTemplate("{% for %}")
     with pytest.raises(ModelError, match="the limit is"):
         ChatTemplate("x" * (MAX_TEMPLATE + 1))
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("{{ messages | tojson }}", '[{"role": "user", "content": "hi"}]'),
+        ("{{ messages[0] | tojson(indent=2) }}", '{\n  "role": "user",\n  "content": "hi"\n}'),
+        ("{{ {'a': '<é>'} | tojson(ensure_ascii=true, separators=(',', ':')) }}", '{"a":"<é>"}'),
+        ("{% generation %}x{% endgeneration %}{%- generation -%} y {%- endgeneration -%}", "xy"),
+        ("{{ none is iterable }} {{ 'a' is iterable }} {{ 'a' is sequence }}", "False True True"),
+        ("{{ messages[0] is mapping }}", "True"),
+        ("{{ tools is defined }} {{ tools is none }}", "True True"),
+        ("{{ tools is iterable and tools | length > 0 }}", "False"),
+        ("{% set ns = namespace(n=0) %}{% for m in messages[::-1] %}{% set ns.n = 1 %}{% endfor %}{{ ns.n }}", "1"),
+        ("{% for x in [1, 2, 3] %}{% if x == 2 %}{% continue %}{% endif %}{{ x }}{% endfor %}", "13"),
+        ("{% for x in [1, 2] %}{{ x }}{{ '' if loop.last else ', ' }}{% endfor %}", "1, 2"),
+        ("{{ 'a</think>\n\nb'.split('</think>')[-1].lstrip('\n') ~ ' c '.strip() ~ 'defg'[1:-1][-1:] }}", "bcf"),
+        ("{{ messages | selectattr('role', 'equalto', 'user') | map(attribute='content') | join('-') }}", "hi"),
+        ("{{ messages[0].get('tool_calls') is none }}{{ 'tool_calls' in messages[0] }}", "TrueFalse"),
+        ("{{ strftime_now('%d %b %Y') if strftime_now is defined }}", "22 Nov 2026"),
+    ],
+)  # fmt: skip
+def test_what_templates_of_known_families_count_on_is_there(source: str, text: str) -> None:
+    assert ChatTemplate(source, day=date.fromisoformat(DAY)).render(MESSAGES) == text
+
+
+def test_a_day_that_cannot_be_written_is_the_templates_fault() -> None:
+    with pytest.raises(ModelError, match="chat template: strftime"):
+        ChatTemplate("{{ strftime_now(3) }}").render(MESSAGES)
