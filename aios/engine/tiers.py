@@ -330,9 +330,9 @@ class Memory:
     # --- pages of tables -----------------------------------------------------------------------------------
 
     def _make_writable(self, table: PageTable) -> None:
-        """Copy the last page if others have it too; its copies elsewhere are stale from now on."""
+        """Copy the last page if other tables or a prefix tree have it too; else its copies elsewhere are stale now."""
         page = table.pages[-1]
-        if page.refs == 1:
+        if not page.is_shared:
             self._holdings.forget_lower(page)
             self.looks.wait(page)  # a full page, cut into while its digest is computed
             return

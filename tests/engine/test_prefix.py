@@ -176,6 +176,19 @@ def test_a_prompt_that_leaves_a_shared_page_in_the_middle_writes_into_its_own_co
     assert tokens_of(run(engine, later)) == alone([later])
 
 
+def test_a_page_in_a_tree_is_never_written_though_one_context_alone_has_it() -> None:
+    engine = tiny_engine(shares=True)
+    run(engine, submit("1:main", [*HEAD, 1]))
+    context = engine.contexts[ContextId("1:main")]
+    page = context.table.pages[5]
+    assert page.frame is not None
+    before = engine.memory.pool[page.frame].clone()
+    run(engine, submit("1:main", [*HEAD[:22], 5, 6, 7], ticket=2))
+    assert context.table.pages[5] is not page
+    assert page.frame is not None
+    assert bool((engine.memory.pool[page.frame] == before).all())
+
+
 def test_wrong_guesses_never_reach_a_shared_page() -> None:
     engine = tiny_engine(pages=40, host_pages=20, shares=True, shortcuts=Shortcuts(speculation="ngram"))
     orders = [submit(f"{n}:main", [1, 2, 3, 4] * 6 + [n % 3], max_tokens=30) for n in range(1, 7)]
