@@ -102,6 +102,14 @@ def test_every_way_of_choosing_takes_on_the_device_what_it_takes_on_the_host(sho
     assert rows(found, names) == rows(wanted, names)
 
 
+def test_rows_that_are_launched_ahead_draw_the_numbers_of_their_places() -> None:
+    kinds = [KINDS[name] for name in ("greedy", "seeded", "top_k", "top_p", "both", "logprobs")]
+    orders = [submit(f"{pid}:main", "ab" * pid, seed=pid, max_tokens=12, **kind) for pid, kind in enumerate(kinds, 1)]
+    where = tiny_engine(overlaps=True)
+    assert generations(run(where, *orders)) == generations(run(tiny_engine(), *orders))
+    assert ahead(where) > 5
+
+
 @pytest.mark.parametrize("temperature", [0.0, 2.0])
 def test_a_rule_holds_and_is_blamed_as_on_the_host(temperature: float) -> None:
     lexicon, gate, messages = ByteLexicon(), compile_rules(RULES, tools=TOOLS), []
@@ -127,9 +135,11 @@ def test_a_rule_holds_and_is_blamed_as_on_the_host(temperature: float) -> None:
 
 def test_an_end_that_is_found_one_step_late_leaves_nothing_behind() -> None:
     """A stop string ends a row whose next step is under way, on a page of its own; its mate goes on."""
-    (text,) = (one["text"] for one in generations(run(tiny_engine(), submit(max_tokens=30))).values())
-    for end in range(6, 12):
-        stopped, mate = submit(max_tokens=30, stop=(text[end - 2 : end],)), submit("2:main", "other", max_tokens=30)
+    for size in range(PAGE_TOKENS):
+        said = "hello" + "x" * size
+        (whole,) = generations(run(tiny_engine(), submit(prompt=said, max_tokens=30))).values()
+        stop = (whole["text"][4:6],)
+        stopped, mate = submit(prompt=said, max_tokens=30, stop=stop), submit("2:main", "other", max_tokens=30)
         where = tiny_engine(overlaps=True)
         found = run(where, stopped, mate)
         assert generations(found) == generations(run(tiny_engine(), stopped, mate))
