@@ -18,10 +18,10 @@ class Cache:
         self._holdings, self.shelf = holdings, shelf
         self._gone: list[Page] = []
 
-    def keep(self, page: Page, owner: str) -> None:
-        """Let a full page outlive its tables, as long as nobody needs its room."""
+    def keep(self, page: Page, owner: str, follows: Page | None) -> None:
+        """Let a full page outlive its tables, as long as nobody needs its room. It follows another one, or begins."""
         assert page.frame is not None
-        self.shelf.keep(page, owner)
+        self.shelf.keep(page, owner, follows)
 
     def unkeep(self, page: Page) -> None:
         """Undo `keep`."""

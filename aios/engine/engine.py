@@ -7,7 +7,7 @@ Invariant: between two calls every context is at a token boundary, so any switch
 be in flight then (`aios.engine.overlap`); it writes behind that boundary alone, and lands before an order is done.
 """
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import torch
@@ -309,15 +309,17 @@ class Engine:
         if not able:
             return []
         first = min(able, key=lambda pair: pair[1].arrived_s)[0]
-        for victim in (*self._others(first), first):
+        for victim in self._who_leaves(first):
             grant = self._grant_at_last(first)
             if grant is not None:
                 return [grant]
             if victim is first:
                 self.memory.clear_shelf()
                 self._workspace.switch_out(first, Tier.DROPPED, "pages")
-            else:
+            elif victim.table.is_active:
                 self._workspace.evict(victim, "pages")
+            elif self.memory.shelf.warm:
+                self._workspace.give_way(victim)
         grant = self._grant_at_last(first)
         assert grant is not None, "a context that fits the empty pool found no room in it"
         return [grant]
@@ -331,10 +333,13 @@ class Engine:
             grant = self._grant(context, self._limits.step_tokens)
         return grant
 
-    def _others(self, first: Context) -> list[Context]:
-        """Contexts that could leave for `first`: those without work before those with."""
+    def _who_leaves(self, first: Context) -> Iterator[Context]:
+        """Yield who could leave for `first`: contexts without work, those with, those on the host, at last itself."""
         running = [context for context, _ in self._workspace.scheduled() if context is not first]
-        return [*(c for c in self._workspace.idle() if c is not first), *reversed(running)]
+        yield from [c for c in self._workspace.idle() if c is not first]
+        yield from reversed(running)
+        yield from self._workspace.on_host(first)
+        yield first
 
     # --- drafts --------------------------------------------------------------------------------------------
 

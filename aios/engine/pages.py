@@ -49,6 +49,10 @@ class Page:
     users: int = 0
     owner: str | None = None
     """The tenant in whose prefix tree it is; it outlives its tables there."""
+    follows: "Page | None" = None
+    """The page before it in that tree."""
+    num_followers: int = 0
+    """Pages behind it in that tree, which nobody could find without it."""
     frame: int | None = None
     host: int | None = None
     disk: DiskSlot | None = None

@@ -102,7 +102,7 @@ class PrefixTrees:
                 return  # in another tree, or another page has the same hash
             parent = trail.nodes[-1] if trail.nodes else None
             node = Node(trail.tenant, parent, digest, tokens[index * size : (index + 1) * size], page)
-            self._memory.keep(page, trail.tenant)
+            self._memory.keep(page, trail.tenant, None if parent is None else parent.page)
             self._link(node)
             trail.nodes.append(node)
 

@@ -4,7 +4,8 @@ Owns the order among pages that a prefix tree keeps though no table contains the
 an owner is a tenant.
 
 A page is taken on behalf of an owner in this order: his own, if he keeps his share or more; those of whoever is
-furthest above his share; his own. What is left is protected: it belongs to others who keep less than their share.
+furthest above his share; his own. What is left is protected: it belongs to others who keep less than their share, or
+pages follow it that would be lost with it.
 Within an owner the page goes first that was let go of first; as a table lets go of its last page first, a page goes
 before the one that it follows. An owner without any context has no share, so his pages are the first to go.
 """
@@ -54,6 +55,11 @@ class Line:
         """Return the page of `owner` that came first, those left out whose bytes are on their way elsewhere."""
         return next((page for page in self._pages[owner] if page.has_copy or not page.is_being_saved), None)
 
+    def first_alone(self, owner: str) -> Page | None:
+        """Return the first of them whose loss costs no other page."""
+        there = (page for page in self._pages[owner] if page.has_copy or not page.is_being_saved)
+        return next((page for page in there if not page.num_followers), None)
+
 
 class Shelf:
     """The cached pages of all tenants: `warm` with a device frame, `cold` on the host only.
@@ -74,6 +80,10 @@ class Shelf:
         """Pages in trees, those in use included."""
         return self._kept.total()
 
+    def num_kept_by(self, owner: str) -> int:
+        """Pages in the tree of one owner."""
+        return self._kept[owner]
+
     def joined(self, owner: str) -> None:
         """Count a context more of an owner."""
         self._contexts[owner] += 1
@@ -84,10 +94,12 @@ class Shelf:
         if not self._contexts[owner]:
             del self._contexts[owner]
 
-    def keep(self, page: Page, owner: str) -> None:
-        """Note that an owner's tree has a page."""
+    def keep(self, page: Page, owner: str, follows: Page | None) -> None:
+        """Note that an owner's tree has a page, behind another one or at its root."""
         assert page.owner is None, "a page is in one tree at most"
-        page.owner = owner
+        page.owner, page.follows = owner, follows
+        if follows is not None:
+            follows.num_followers += 1
         self._kept[owner] += 1
 
     def unkeep(self, page: Page) -> None:
@@ -97,7 +109,9 @@ class Shelf:
         self._kept[page.owner] -= 1
         if not self._kept[page.owner]:
             del self._kept[page.owner]
-        page.owner = None
+        if page.follows is not None:
+            page.follows.num_followers -= 1
+        page.owner = page.follows = None
 
     def discard(self, page: Page) -> None:
         """Take a page from the shelf, if it is there."""
@@ -111,7 +125,7 @@ class Shelf:
             return line.first(owner)
         most = max((other for other in owners if other != owner), key=excess.__getitem__, default=None)
         if most is not None and excess[most] > 0:
-            return line.first(most)
+            return line.first_alone(most)
         return line.first(owner) if owner in owners else None
 
     def protected(self, line: Line) -> Page | None:

@@ -143,9 +143,9 @@ class Memory:
 
     # --- sharing -------------------------------------------------------------------------------------------
 
-    def keep(self, page: Page, owner: str) -> None:
-        """Let a full page outlive its tables, as long as nobody needs its room."""
-        self._cache.keep(page, owner)
+    def keep(self, page: Page, owner: str, follows: Page | None) -> None:
+        """Let a full page outlive its tables, as long as nobody needs its room. It follows another one, or begins."""
+        self._cache.keep(page, owner, follows)
 
     def unkeep(self, page: Page) -> None:
         """Undo `keep`."""

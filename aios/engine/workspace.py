@@ -303,6 +303,23 @@ class Workspace:
             if self.memory.num_available >= frames:
                 return
 
+    def on_host(self, context: Context) -> list[Context]:
+        """Other contexts of its tenant that keep pages on the host, those first that were used last longest ago."""
+        owner = context.table.owner
+        there = [one for one in self.contexts.values() if one.table.owner == owner and one is not context]
+        on_host = [
+            one for one in there if not one.table.is_active and any(page.host is not None for page in one.table.pages)
+        ]
+        return sorted(on_host, key=lambda one: one.used_s)
+
+    def give_way(self, context: Context) -> None:
+        """Take a context off the host, for pages of other tenants that its own tenant pushes off the device."""
+        room = self.memory.room(may_drop=self.may_drop)
+        if room.disk >= len(context.table.pages):
+            self.switch_out(context, Tier.DISK, "pages")
+        elif self.may_drop:
+            self.switch_out(context, Tier.DROPPED, "pages")
+
     def pages(self) -> tuple[ContextPages, ...]:
         """Pages of each context by the tier that holds them."""
         return tuple(_count_pages(context) for context in self.contexts.values())

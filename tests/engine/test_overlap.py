@@ -212,6 +212,7 @@ class InFlight(EngineMachine):
             assert context.table.tokens <= len(context.tokens)
 
 
+@pytest.mark.slow
 def test_orders_copies_and_faults_in_any_order_leak_nothing_and_change_no_token(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -226,7 +227,7 @@ def test_orders_copies_and_faults_in_any_order_leak_nothing_and_change_no_token(
         deadline=None,
         derandomize=True,
         database=None,
-        max_examples=20,
+        max_examples=100,
         stateful_step_count=50,
         suppress_health_check=list(HealthCheck),
     )

@@ -133,6 +133,27 @@ def after_flood(tenant: str, host_pages: int) -> int:
     return cached(engine, submit("99:main", [*HEAD, 1], tenant="a"))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [13, 16, 20])
+def test_tenants_that_come_and_go_at_random_never_push_another_below_its_share(seed: int) -> None:
+    """Contexts of all sizes, several at once; together they would fill device and host several times."""
+    dice, engine = random.Random(seed), tiny_engine(pages=24, host_pages=48, shares=True)
+    run(engine, submit("2:main", "a lives", tenant="a"))
+    come_and_go(engine, submit("1:main", [*HEAD[:16], 1], tenant="a"))
+    shelf, tenants = engine.memory.shelf, dice.choice(["b", "bc"])
+    least = min(shelf.num_kept_by("a"), 24 // (1 + len(tenants)))
+    for round_ in range(1, 5):
+        for number in range(dice.randrange(1, 6)):
+            prompt = [dice.randrange(256)] * dice.randrange(8, 87)
+            engine.do(submit(f"{10 * round_ + number}:main", prompt, tenant=dice.choice(tenants)))
+        while engine.step():
+            assert shelf.num_kept_by("a") >= least
+        for name in [name for name in engine.contexts if name != "2:main" and dice.random() < 0.7]:
+            engine.do(Drop(context=name, epoch=1))
+    run(engine)
+    assert cached(engine, submit("99:main", [*HEAD[:16], 1], tenant="a")) == 16
+
+
 def test_the_pages_of_a_tenant_without_contexts_go_first() -> None:
     engine = tiny_engine(pages=40, host_pages=0, shares=True)
     for tenant in "ab":
