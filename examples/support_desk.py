@@ -28,7 +28,7 @@ from support import judge, orders, progress
 from support.watch import watched
 
 HERE = Path(__file__).parent / "support"
-SETTINGS = {"pool_pages": 72, "quantum_tokens": 8}
+SETTINGS = {"pool_pages": 64, "quantum_tokens": 4}
 """A pool for about half of the ten contexts, which share the head of their prompts, and short turns; flags and
 environment rank above these."""
 MAX_TURNS = 4
