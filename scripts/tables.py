@@ -11,7 +11,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 BEGIN, END = "<!-- measured: begin (scripts/tables.py) -->", "<!-- measured: end -->"
-NAMES = ("kernel_overhead", "context_switch")
+NAMES = ("engine_cpu", "kernel_overhead", "context_switch")
 AIOS = {
     "idle_syscall_p50_ms": "1,106 ms",
     "short_beside_long_ratio": "51",
