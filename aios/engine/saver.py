@@ -71,6 +71,8 @@ class Saver:
     def _land(self, landed: Landed) -> None:
         """Let a copy count that is still wanted."""
         page, to = landed.page, landed.transfer.to
+        if to is Tier.DEVICE and not page.users:
+            page.coming.pop(to, None)  # whoever wanted it there is just letting go of it
         if page.coming.get(to) is not landed.transfer:
             self._traffic.give_back(landed.target)
             return

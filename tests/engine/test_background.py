@@ -243,6 +243,23 @@ def test_others_compute_while_a_context_comes_back_from_disk(tmp_path: Path) -> 
     assert tokens_of(said) == alone
 
 
+def test_a_cached_page_that_has_just_arrived_for_a_context_that_lets_go_holds_no_frame_in_secret() -> None:
+    memory, copier = by_hand()
+    table = memory.open("a")
+    append(memory, table, NINE)
+    memory.keep(table.pages[0], "a", None)
+    memory.keep(table.pages[1], "a", table.pages[0])
+    memory.suspend(table)
+    copier.finish(Lane.OUT)
+    memory.settle()
+    memory.fetch(table)
+    copier.finish(Lane.IN)
+    memory.release(table)
+    memory.drain()
+    assert memory.num_available == 8
+    assert memory.statistics().pages_cached == 2
+
+
 def test_a_context_killed_on_its_way_back_gives_up_every_page(tmp_path: Path) -> None:
     copier = ByHand()
     engine = tiny_engine(disk=tmp_path, copier=copier)
