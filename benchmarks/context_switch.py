@@ -66,7 +66,10 @@ class Probes:
     @staticmethod
     def make(loaded: LoadedModel, folder: Path, copier: Copier) -> Engine:
         """Return an engine of its own pools and disk tier."""
-        settings = HostSettings(model=MODEL, pool_pages=400, host_pages=400, swap_folder=folder, step_tokens=256)
+        # without a prefix tree, in which a context that is to be computed anew would find itself
+        settings = HostSettings(
+            model=MODEL, pool_pages=400, host_pages=400, swap_folder=folder, step_tokens=256, prefix_sharing=False
+        )
         return make_engine(loaded, make_memory(loaded, settings, copier), settings)
 
     def prepared(self, length: int) -> Context:

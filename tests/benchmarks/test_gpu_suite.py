@@ -12,6 +12,8 @@ from benchmarks import gpu_suite
 from benchmarks.common import Sheet, load_targets
 from benchmarks.gpu_suite import PARTS, Suite
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

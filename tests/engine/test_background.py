@@ -440,7 +440,7 @@ class Scarce(Ample):
             del values[table.tokens :]
 
 
-TestAmple, TestScarce = Ample.TestCase, Scarce.TestCase
+TestAmple, TestScarce = pytest.mark.slow(Ample.TestCase), pytest.mark.slow(Scarce.TestCase)
 TestAmple.settings = TestScarce.settings = settings(
     deadline=None,
     derandomize=True,

@@ -61,6 +61,7 @@ def test_a_folder_gives_the_logits_of_the_reference(case: str, tmp_path: Path) -
     assert difference(logits_of(model, tiny.prompt(case)), case) < TOLERANCE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["llama yarn", "qwen2 window", "qwen3", "mistral", "gemma3 scaled"])
 def test_deterministic_mode_gives_them_too(case: str, tmp_path: Path) -> None:
     model = load_model(write_folder(tmp_path / "m", case), threads=0, exact=True, deterministic=True)

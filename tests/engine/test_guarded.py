@@ -39,6 +39,7 @@ def event(seq: int, kind: str, cause: int | None = None) -> TraceEvent:
     return TraceEvent(seq, float(seq), 1, kind, "look_up", {"order": "A1"}, cause)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [0.0, 1.0, 3.0])
 def test_a_call_that_a_rule_forbids_is_never_decoded(temperature: float) -> None:
     gate = compile_rules(RULES, tools=TOOLS)

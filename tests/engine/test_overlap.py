@@ -33,6 +33,8 @@ from tests.engine.tiny import (
     tokens_of,
 )
 
+pytestmark = pytest.mark.slow
+
 MAIN = ContextId("1:main")
 SHAPES: tuple[dict[str, Any], ...] = (
     {"pages": 96, "shares": True},
@@ -212,7 +214,6 @@ class InFlight(EngineMachine):
             assert context.table.tokens <= len(context.tokens)
 
 
-@pytest.mark.slow
 def test_orders_copies_and_faults_in_any_order_leak_nothing_and_change_no_token(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

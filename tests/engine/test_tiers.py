@@ -264,7 +264,7 @@ class TierMachine(RuleBasedStateMachine):
         assert sum(page.disk is not None for page in holders) == self.memory.disk.num_pages
 
 
-TestTierMachine = TierMachine.TestCase
+TestTierMachine = pytest.mark.slow(TierMachine.TestCase)
 TestTierMachine.settings = settings(
     deadline=None,
     derandomize=True,

@@ -3,6 +3,7 @@
 from collections import Counter
 from random import Random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +16,8 @@ from aios.guard.program import word
 from aios.guard.syntax import After
 from tests.guard.naive_duties import NaiveDuties
 from tests.guard.random_duties import events, rules
+
+pytestmark = pytest.mark.slow
 
 _SEEN: Counter[str] = Counter()
 

@@ -231,6 +231,7 @@ def _choice(mask: TokenMask, bits: Any, random: Random) -> int | None:
     return next((token for token in tokens if _is_set(bits, token) and _grammatical(mask, token)), None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(4))
 def test_a_monkey_at_the_keyboard_is_never_refused_and_never_stuck(number: int) -> None:
     gate, written = _gates()[number], 0
@@ -244,6 +245,7 @@ def test_a_monkey_at_the_keyboard_is_never_refused_and_never_stuck(number: int) 
     assert written >= 280
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(4))
 def test_a_token_is_judged_alike_alone_and_among_all(number: int) -> None:
     """The two ways to a mask agree: tokens tested one by one, and all tokens of a place found together."""

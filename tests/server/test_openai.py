@@ -25,7 +25,7 @@ from aios.testing.endpoint import ScriptedEndpoint, call, held, refuse, say
 from aios.tools.toolbox import Toolbox
 from tests.kernel.world import MemoryJournal, done, until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 RULES = 'rule quoted "quote first": require once ok quote() before pay()'
 EVERY_TOOL = (CapSpec(resource="tool:*"),)
