@@ -30,8 +30,8 @@ from aios.engine.grammar import Grammars
 from aios.engine.loader import LoadedModel, load_model
 from aios.formats.calls import render_call
 from aios.formats.grammar import generation_grammar
-from aios.guard.gate import RuleGate, compile_rules
-from aios.guard.mask import CallMasks, TokenMask
+from aios.guard.judging.gate import RuleGate, compile_rules
+from aios.guard.masking.mask import CallMasks, TokenMask
 from aios.ids import ContextId
 from benchmarks.common import BenchmarkError, Sheet, main, percentile
 

@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 from aios.cli.main import app
-from aios.guard.gate import compile_rules
+from aios.guard.judging.gate import compile_rules
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -22,7 +22,7 @@ from aios.ids import ContextId
 class MaskState(msgspec.Struct, frozen=True):
     """What the guard's mask needs to know of one process: residuals per tool, made by the monitor in the kernel.
 
-    `residuals` is the guard's own JSON (aios.guard.residual); a core that cannot mask ignores it.
+    `residuals` is the guard's own JSON (aios.guard.masking.residual); a core that cannot mask ignores it.
     `version` counts the trace events that the residuals reflect.
     """
 

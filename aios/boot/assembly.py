@@ -15,7 +15,7 @@ from pathlib import Path
 from aios.abi.core import Core
 from aios.config import Settings
 from aios.errors import StoreError
-from aios.guard.gate import compile_rules
+from aios.guard.judging.gate import compile_rules
 from aios.ids import new_token
 from aios.kernel.journal import Journal
 from aios.kernel.kernel import Kernel

@@ -28,7 +28,7 @@ def _one_core(name: str, one: CoreSettings, settings: Settings) -> Core:
 
 def _remote(name: str, one: CoreSettings) -> Core:
     # The HTTP client is loaded where an endpoint is configured.
-    from aios.guard.offers import Offers  # noqa: PLC0415
+    from aios.guard.masking.offers import Offers  # noqa: PLC0415
     from aios.remote.core import RemoteCore  # noqa: PLC0415
 
     return RemoteCore(name, one, Offers())

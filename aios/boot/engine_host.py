@@ -52,7 +52,7 @@ from aios.engine.shortcuts import Shortcuts
 from aios.engine.tiers import Memory
 from aios.errors import AiosError
 from aios.formats.spelling import CallFormat, format_of
-from aios.guard.mask import CallMasks
+from aios.guard.masking.mask import CallMasks
 from aios.sched import make_planner, make_retention
 
 _log = logging.getLogger(__name__)

@@ -8,12 +8,12 @@ from typing import Any
 from aios.cli import output
 from aios.cli.columns import plain
 from aios.errors import RuleError, UsageError
-from aios.guard.gate import RuleGate, compile_rules
-from aios.guard.layout import laid_out
-from aios.guard.rehearsal import rehearse
-from aios.guard.replay import DENIED, OK, REFUSED, UNREADABLE, Replay, written
-from aios.guard.review import Review, review
-from aios.guard.traces import Fault
+from aios.guard.judging.gate import RuleGate, compile_rules
+from aios.guard.language.layout import laid_out
+from aios.guard.workbench.rehearsal import rehearse
+from aios.guard.workbench.replay import DENIED, OK, REFUSED, UNREADABLE, Replay, written
+from aios.guard.workbench.review import Review, review
+from aios.guard.workbench.traces import Fault
 
 _WORST = {OK: 0, DENIED: 1, UNREADABLE: 2}
 

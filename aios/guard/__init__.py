@@ -1,5 +1,5 @@
 """The temporal guard: rule files, the monitor that judges calls by them, and the mask that steers decoding.
 
-`gate.compile_rules` is the door of the kernel, `mask.CallMasks` that of the engine host. Knows no kernel, no engine.
-Meaning of every construct: docs/rules.md.
+The kernel's door is `judging.gate.compile_rules`, the engine host's `masking.mask.CallMasks`. Knows no kernel and no
+engine. Meaning of every construct: docs/rules.md.
 """

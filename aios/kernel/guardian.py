@@ -23,7 +23,7 @@ from aios.kernel.state import KernelState
 
 
 class CompileRules(Protocol):
-    """Makes a gate of a rule text; `aios.guard.gate.compile_rules` in production."""
+    """Makes a gate of a rule text; `aios.guard.judging.gate.compile_rules` in production."""
 
     def __call__(self, text: str, *, file: str) -> Gate:
         """Return a fresh gate with an empty trace. Raises RuleError."""

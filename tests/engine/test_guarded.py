@@ -11,8 +11,8 @@ from aios.config import EngineSettings
 from aios.engine.batch import Batch
 from aios.engine.engine import Engine
 from aios.formats.spelling import FORMATS, CallFormat
-from aios.guard.gate import compile_rules
-from aios.guard.mask import CallMasks
+from aios.guard.judging.gate import compile_rules
+from aios.guard.masking.mask import CallMasks
 from aios.ids import ContextId
 from tests.engine.tiny import ByteLexicon, TinyModel, one, rows_of, run, submit, tiny_engine
 

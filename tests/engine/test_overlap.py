@@ -13,8 +13,8 @@ from aios.abi.core import AnyMessage, Cancel, Drop, Suspend
 from aios.engine.engine import Engine
 from aios.engine.shortcuts import Shortcuts
 from aios.formats.spelling import HERMES
-from aios.guard.gate import compile_rules
-from aios.guard.mask import CallMasks
+from aios.guard.judging.gate import compile_rules
+from aios.guard.masking.mask import CallMasks
 from aios.ids import ContextId
 from tests.engine import machine
 from tests.engine.deterministic import alone, engine, order, prompt

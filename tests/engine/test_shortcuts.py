@@ -15,8 +15,8 @@ from aios.abi.core import AnyMessage, Drop, Finished, Statistics, Submit
 from aios.engine.batch import Batch
 from aios.engine.engine import Engine
 from aios.engine.shortcuts import Shortcuts
-from aios.guard.gate import compile_rules
-from aios.guard.mask import CallMasks
+from aios.guard.judging.gate import compile_rules
+from aios.guard.masking.mask import CallMasks
 from tests.engine.exact import interrupted_run
 from tests.engine.test_grammar import SCHEMA, TOOL
 from tests.engine.test_guarded import RULES, TOOLS

@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 from aios.abi.guard import TraceEvent
-from aios.guard import syntax as s
+from aios.guard.language import syntax as s
 
 U = ("unknown",)
 Env = dict[str, Any]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from aios.abi.guard import TraceEvent
-from aios.guard import syntax as s
+from aios.guard.language import syntax as s
 from tests.guard.naive import Env, Event, Naive, Place, conj, equal, micros, word
 
 _NAMES = ("result", "time")

@@ -3,7 +3,7 @@
 from typing import Any
 
 from aios.abi.guard import TraceEvent, Verdict
-from aios.guard.gate import RuleGate, compile_rules
+from aios.guard.judging.gate import RuleGate, compile_rules
 
 
 class Scene:

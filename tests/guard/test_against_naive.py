@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from aios.abi.guard import TraceEvent
 from aios.errors import RuleError
-from aios.guard.gate import RuleGate, compile_rules
-from aios.guard.parser import parse
+from aios.guard.judging.gate import RuleGate, compile_rules
+from aios.guard.language.parser import parse
 from tests.guard.naive import Naive
 from tests.guard.random_rules import events, rules
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from aios.guard.gate import compile_rules
+from aios.guard.judging.gate import compile_rules
 from tests.guard.scenes import Scene
 
 PAGE = (Path(__file__).parents[2] / "docs" / "rules.md").read_text(encoding="utf-8")

@@ -4,7 +4,7 @@ import pytest
 
 from aios.abi.guard import TraceEvent, Verdict
 from aios.errors import RuleError
-from aios.guard.gate import compile_rules
+from aios.guard.judging.gate import compile_rules
 from tests.guard.scenes import Scene
 
 TOOLS = """viability V0

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from aios.abi.guard import TraceEvent
 from aios.errors import RuleError
-from aios.guard.ending import objections
-from aios.guard.gate import RuleGate, compile_rules
-from aios.guard.parser import parse
-from aios.guard.program import word
-from aios.guard.syntax import After
+from aios.guard.judging.ending import objections
+from aios.guard.judging.gate import RuleGate, compile_rules
+from aios.guard.language.parser import parse
+from aios.guard.language.syntax import After
+from aios.guard.monitor.program import word
 from tests.guard.naive_duties import NaiveDuties
 from tests.guard.random_duties import events, rules
 

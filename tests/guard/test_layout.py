@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from aios.cli.main import app
-from aios.guard.layout import laid_out
-from aios.guard.parser import parse
+from aios.guard.language.layout import laid_out
+from aios.guard.language.parser import parse
 from tests.guard import random_duties, random_rules, test_cases, test_replay, test_scenarios
 
 PAGE = (Path(__file__).parents[2] / "docs" / "rules.md").read_text(encoding="utf-8")

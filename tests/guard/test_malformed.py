@@ -3,7 +3,7 @@
 import pytest
 
 from aios.errors import RuleError
-from aios.guard.gate import compile_rules
+from aios.guard.judging.gate import compile_rules
 
 TOOLS = (
     "viability V0\n"

@@ -12,8 +12,8 @@ from aios.abi.chat import ToolCall
 from aios.abi.guard import TraceEvent
 from aios.abi.tools import ToolSpec
 from aios.formats.calls import render_call
-from aios.guard.gate import RuleGate, compile_rules
-from aios.guard.mask import CallMasks, TokenMask
+from aios.guard.judging.gate import RuleGate, compile_rules
+from aios.guard.masking.mask import CallMasks, TokenMask
 
 PIECES = (
     '", "', '"}', '": "', '"}}\n', "#W", "no", " longer", ' "get', '"pay', "_order", "cancel", "99", "12", "5}",

@@ -5,8 +5,8 @@ import pytest
 from aios.abi.chat import ToolCall
 from aios.abi.guard import TraceEvent
 from aios.abi.tools import ToolSpec
-from aios.guard.gate import RuleGate, compile_rules
-from aios.guard.offers import Offers
+from aios.guard.judging.gate import RuleGate, compile_rules
+from aios.guard.masking.offers import Offers
 
 RULES = """
 rule first: require once ok login() before cancel()

@@ -5,7 +5,7 @@ from random import Random
 import pytest
 
 from aios.errors import RuleError
-from aios.guard.gate import compile_rules
+from aios.guard.judging.gate import compile_rules
 from tests.guard.scenes import Scene
 from tests.guard.test_against_naive import compiled
 

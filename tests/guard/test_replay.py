@@ -8,9 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from aios.cli.main import app
-from aios.guard.gate import compile_rules
-from aios.guard.replay import Replay, written
-from aios.guard.traces import Line, read_trace
+from aios.guard.judging.gate import compile_rules
+from aios.guard.workbench.replay import Replay, written
+from aios.guard.workbench.traces import Line, read_trace
 
 RULES = """tool find(email: Str) -> Id
 tool order(o: Id) -> {user: Id, status: Str}

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aios.abi.guard import TraceEvent
-from aios.guard.choices import TRUE, Choices, worth
-from aios.guard.gate import RuleGate, compile_rules
-from aios.guard.residual import residuals
-from aios.guard.values import micros
+from aios.guard.judging.gate import RuleGate, compile_rules
+from aios.guard.language.values import micros
+from aios.guard.masking.choices import TRUE, Choices, worth
+from aios.guard.masking.residual import residuals
 from tests.guard.random_rules import call, events
 from tests.guard.test_against_naive import compiled
 

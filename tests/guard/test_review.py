@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from aios.cli.main import app
-from aios.guard.review import review
+from aios.guard.workbench.review import review
 
 TOOLS = """viability V0
 tool login(user: Id)

@@ -7,8 +7,8 @@ from typer.testing import CliRunner
 
 from aios.cli.main import app
 from aios.errors import RuleError
-from aios.guard.gate import compile_rules
-from aios.guard.rehearsal import rehearse
+from aios.guard.judging.gate import compile_rules
+from aios.guard.workbench.rehearsal import rehearse
 
 RULES = """viability V0
 tool login(user: Id) -> {level: Int}

@@ -10,8 +10,8 @@ from aios.abi.guard import TraceEvent
 from aios.abi.tools import ToolSpec
 from aios.formats.calls import render_output
 from aios.formats.spelling import FORMATS, CallFormat
-from aios.guard.gate import compile_rules
-from aios.guard.mask import CallMasks, TokenMask
+from aios.guard.judging.gate import compile_rules
+from aios.guard.masking.mask import CallMasks, TokenMask
 
 RULES = """
 rule least: require n >= 2 before buy(count = n)

@@ -5,8 +5,8 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aios.guard.shapes import Shapes
-from aios.guard.vocabulary import Trie, Vocabulary, listed
+from aios.guard.masking.shapes import Shapes
+from aios.guard.masking.vocabulary import Trie, Vocabulary, listed
 
 TEXTS = st.lists(st.lists(st.sampled_from([b"a", b'"', b"]", b"}", b"\xff", "é".encode()])).map(b"".join), max_size=150)
 

@@ -12,7 +12,7 @@ from aios.abi.kernel import Door
 from aios.abi.process import CapSpec, Signal
 from aios.abi.syscalls import ProcExit, ProcSignal, ProcSpawn, ProcWait, ToolCallBatch
 from aios.config import Settings
-from aios.guard.gate import compile_rules
+from aios.guard.judging.gate import compile_rules
 from aios.kernel.journal import Journal
 from aios.kernel.kernel import Kernel
 from aios.kernel.store import SqlStore

@@ -23,7 +23,7 @@ from aios.abi.syscalls import (
     ToolCallBatch,
 )
 from aios.config import Settings
-from aios.guard.gate import compile_rules
+from aios.guard.judging.gate import compile_rules
 from aios.kernel.journal import Journal
 from aios.kernel.kernel import Kernel
 from aios.kernel.store import SqlStore

@@ -21,7 +21,7 @@ from aios.boot.compose import embedded
 from aios.boot.cores import make_core
 from aios.config import CoreSettings, Settings
 from aios.errors import SyscallError
-from aios.guard.gate import compile_rules
+from aios.guard.judging.gate import compile_rules
 from aios.kernel.kernel import Kernel
 from aios.testing.endpoint import Exchange, ScriptedEndpoint, call, cut, endless_line, held, refuse, say
 from aios.tools.decorator import tool

@@ -17,7 +17,7 @@ from aios.abi.kernel import Door
 from aios.abi.process import CapSpec, Quota
 from aios.abi.syscalls import EventLog, ProcList
 from aios.config import CoreSettings, Settings
-from aios.guard.gate import compile_rules
+from aios.guard.judging.gate import compile_rules
 from aios.kernel.kernel import Kernel
 from aios.remote.core import RemoteCore
 from aios.server.tcp import serve_tcp

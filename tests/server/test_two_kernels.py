@@ -23,7 +23,7 @@ from aios.boot.cores import make_core
 from aios.config import CoreSettings, EngineSettings, Settings
 from aios.engine import modelstore
 from aios.errors import ModelError
-from aios.guard.gate import compile_rules
+from aios.guard.judging.gate import compile_rules
 from aios.kernel.kernel import Kernel
 from aios.tools.decorator import tool
 from aios.tools.toolbox import Toolbox

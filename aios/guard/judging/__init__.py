@@ -1,0 +1,1 @@
+"""The gate: verdicts with their reasons, cores and plans."""

@@ -1,0 +1,194 @@
+"""What may still become of a call that is being written: the test behind the mask.
+
+Owns the verdict on a parser's state, for one process's residuals. Knows no tokens.
+"""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from typing import Any
+
+from aios.abi.core import MaskState
+from aios.abi.tools import ToolSpec
+from aios.formats.arguments import Spot
+from aios.formats.calls import CallParser, Place
+from aios.guard.language.sorts import defaults
+from aios.guard.language.syntax import Sort
+from aios.guard.language.values import ANY_PLACES, UNKNOWN, Fresh, fits, hashed
+from aios.guard.masking.choices import Args, Choices, mentions
+from aios.guard.masking.numbers import can_grow
+
+_OUTSIDE = (Place.TEXT, Place.TAG, Place.AFTER)
+_PLAIN = ("Str", "Id", "Json", "List", "Map", "Record")
+_FIRST = {"Str": b'"', "Id": b'"', "Bool": b"tf", "Int": b"-0123456789", "Decimal": b"-0123456789", "List": b"["}
+"""The first bytes of the values of a sort, where they are known."""
+
+
+class Rulebook:
+    """The residuals of one mask state, for the tools that are offered."""
+
+    def __init__(self, state: MaskState, tools: Sequence[ToolSpec], before: "Rulebook | None" = None) -> None:
+        """`before`: the book for the same tools that this one follows; what did not change is taken over."""
+        self.version = state.version
+        self._residuals = state.residuals
+        self._choices = {
+            tool.name: self._choices_of(tool, before)
+            for tool in tools
+            if tool.name in state.residuals and "params" in state.residuals[tool.name]
+        }
+        self.enabled = frozenset(name for name, choices in self._choices.items() if choices.possible({}))
+        """Names of the tools that some arguments are allowed for."""
+
+    def _choices_of(self, tool: ToolSpec, before: "Rulebook | None") -> Choices:
+        found = self._residuals[tool.name]
+        if before is not None and tool.name in before._choices and before._residuals[tool.name] == found:
+            return before._choices[tool.name]
+        return Choices(found, defaults(tool))
+
+    def choices(self, tool: str) -> Choices:
+        """The residuals of an offered tool."""
+        return self._choices[tool]
+
+    def blamed(self, tool: str, args: Args) -> str | None:
+        """A rule that forbids the tool with these arguments decided; None if none alone does."""
+        if tool not in self._choices:
+            return "!tool"
+        found = self._choices[tool].denying(args)
+        if found is None and not self._choices[tool].possible(args):
+            return self._choices[tool].rules[0][0]
+        return found
+
+    def narrowing(self, tool: str, arguments: dict[str, Any], name: str) -> str | None:
+        """A rule that leaves the argument `name` only some values."""
+        choices = self._choices[tool]
+        args = {**(_read(choices, arguments) or {}), name: Fresh()}
+        return choices.denying(args) or next((rule for rule, node in choices.rules if mentions(node, name)), None)
+
+    # --- the test --------------------------------------------------------------------------------------------------
+
+    def can_go_on(self, parser: CallParser, calls: int) -> bool:
+        """Whether what the parser has read can be completed to allowed calls. `calls` of them are judged already."""
+        if parser.place is Place.ERROR:
+            return False
+        if any(not self.accepts(call.name, call.arguments) for call in parser.calls[calls:]):
+            return False
+        if parser.place in _OUTSIDE:
+            return True
+        if parser.place is Place.HEAD:
+            return bool(self.enabled)
+        if parser.place is Place.NAME:
+            name = parser.name.decode("utf-8", "replace")
+            return any(tool.startswith(name) for tool in self.enabled)
+        return parser.tool in self.enabled and self._arguments(parser)
+
+    def accepts(self, tool: str, arguments: dict[str, Any]) -> bool:
+        """Whether a complete call is allowed."""
+        if tool not in self.enabled:
+            return False
+        choices = self._choices[tool]
+        args = _read(choices, arguments)
+        if args is None or any(name not in args and not choices.params[name][1] for name in choices.params):
+            return False
+        return choices.possible(choices.complete(args))
+
+    def _arguments(self, parser: CallParser) -> bool:
+        tool = parser.tool
+        assert tool is not None
+        choices = self._choices[tool]
+        if parser.place is Place.TAIL:
+            return self.accepts(tool, parser.arguments)
+        args = _read(choices, parser.arguments)
+        if args is None or not choices.possible(args):
+            return False
+        reader = parser.reader
+        if reader is None or parser.place is Place.CLOSED:
+            return True
+        if reader.depth == 1 and reader.spot in (Spot.KEY, Spot.COMMA, Spot.NEXT_KEY):
+            return self._key(choices, args, reader.key[1:] if reader.spot is Spot.KEY else b"")
+        if parser.place is Place.VALUE or (parser.place is Place.KEY and reader.spot in (Spot.COLON, Spot.VALUE)):
+            return self.value_can_go_on(choices, args, argument_name(parser), parser)
+        return True
+
+    def _key(self, choices: Choices, args: Args, written: bytes) -> bool:
+        """Whether a key that begins so can be opened: its argument is not decided and may be present."""
+        return any(
+            choices.key(name).startswith(written) and name not in args and choices.can_take(name, args)
+            for name in choices.params
+        )
+
+    def value_can_go_on(self, choices: Choices, args: Args, name: str, parser: CallParser) -> bool:
+        """Whether the value under way can become an allowed one."""
+        if name not in choices.params or name in args:
+            return False
+        written, reader = written_value(parser), parser.reader
+        if not _begins_well(written, *choices.params[name]):
+            return False
+        if reader is not None and reader.depth > 1:
+            return choices.can_take(name, args)
+        finite = choices.spelled(name, args)
+        if finite is not None:
+            at = bisect_left(finite, written)
+            return at < len(finite) and finite[at].startswith(written)
+        spans = choices.spans(name, args)
+        if spans is not None and (reader is None or reader.spot in (Spot.NUMBER, Spot.VALUE, Spot.COLON)):
+            return can_grow(written.decode("utf-8", "replace"), spans[1], spans[0])
+        return choices.can_take(name, args)
+
+
+def _begins_well(written: bytes, sort: Sort, optional: bool, nullable: bool) -> bool:
+    """Whether a value of the sort can begin so."""
+    first = _FIRST.get(sort.kind)
+    return not written or first is None or written[0] in first or (nullable and written[0] in b"n")
+
+
+def argument_name(parser: CallParser) -> str:
+    """Name of the top-level argument whose value is under way; empty where none is."""
+    path = parser.path
+    return str(path[0]) if path else ""
+
+
+def written_value(parser: CallParser) -> bytes:
+    """The JSON bytes so far of the value under way."""
+    reader = parser.reader
+    return b"" if reader is None or reader.spot in (Spot.COLON, Spot.VALUE) else reader.value
+
+
+def decided(choices: Choices, parser: CallParser) -> Args:
+    """The decided arguments of the call under way, as rule values; what does not fit is left out."""
+    return _read(choices, parser.arguments) or {}
+
+
+def is_free(choices: Choices, name: str) -> bool:
+    """Whether every value of the argument's sort is allowed and every text of it is one."""
+    sort = choices.params[name][0]
+    plain = sort.kind in _PLAIN or (sort.kind == "Decimal" and sort.places >= ANY_PLACES)
+    return plain and choices.is_free(name)
+
+
+def _read(choices: Choices, arguments: dict[str, Any]) -> Args | None:
+    """Read decided arguments; None if one is wrong."""
+    found: Args = {}
+    for name, value in arguments.items():
+        param = choices.params.get(name)
+        if param is None or not (fits(value, param[0]) or (value is None and param[2])):
+            return None
+        found[name] = choices.read(name, value) if fits(value, param[0]) else UNKNOWN
+    return found
+
+
+def place_of(parser: CallParser) -> Any:
+    """A key for what the test depends on."""
+    reader = parser.reader
+    if reader is None:
+        return parser.place, parser.done, parser.name, parser.held, parser.fixed
+    args = tuple((name, hashed(value)) for name, value in reader.arguments.items())
+    spot = (reader.spot, reader.depth, lead_of(parser))
+    return parser.place, parser.done, parser.name, spot, reader.key, reader.value, args
+
+
+def lead_of(parser: CallParser) -> bytes:
+    """The fixed bytes before the value begins: what is left of `: `."""
+    if parser.reader is None or parser.reader.spot is not Spot.COLON:
+        return b""
+    trial = parser.fork()
+    trial.feed(b" ")
+    return b" " if trial.place is not Place.ERROR else b": "

@@ -1,0 +1,1 @@
+"""What people do with rule files: replay traces, review, rehearse scenarios."""
