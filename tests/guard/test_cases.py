@@ -377,6 +377,15 @@ def test_a_relation_holds_the_latest_rows_of_each_key() -> None:
     assert s.denied("cancel", o="W") == ()
 
 
+def test_a_relation_without_latest_by_keeps_its_rows() -> None:
+    s = Scene(
+        TOOLS + "relation met(x) on ok read(o = o) add (o)\nrule a: require (exists m in met: m.x = o) before modify(o)"
+    )
+    s.ok("read", o="V")
+    s.ok("read", o="W")
+    assert [s.denied("modify", o=o) for o in "VWX"] == [(), (), ("a",)]
+
+
 def test_an_unreadable_list_leaves_the_relation_open() -> None:
     s = Scene(TOOLS + RELATION, complete=True)
     s.ok("read", {"items": "none"}, o="W")

@@ -35,7 +35,7 @@ def revise(program: Program, frame: Frame) -> None:
             pending.append((store, facts, _effects(store, frame, first=True)))
     for store, facts, effects in pending:
         if effects and store.is_relation:
-            _add(facts.rows[store.name], effects)
+            _add(facts.rows[store.name], effects, replaces=store.is_latest)
         elif effects:
             _set(facts.cells[store.name], effects)
 
@@ -152,11 +152,11 @@ def _set(cells: Cells, effects: list[Effect]) -> None:
 # --- relations -----------------------------------------------------------------------------------------------------
 
 
-def _add(rows: Rows, effects: list[Effect]) -> None:
+def _add(rows: Rows, effects: list[Effect], *, replaces: bool) -> None:
     for effect in effects:
         if effect.anywhere or (effect.sure is None and not effect.values):
             _doubt_all(rows)
-    deleted = {place for effect in effects if effect.sure for place in effect.values}
+    deleted = {place for effect in effects if effect.sure and replaces for place in effect.values}
     for place in deleted:
         rows.buckets.pop(place, None)
         rows.open.discard(place)

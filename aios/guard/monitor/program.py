@@ -60,6 +60,8 @@ class Store:
     read: Callable[[Any], Any]
     initial: Any = UNKNOWN
     is_relation: bool = False
+    is_latest: bool = False
+    """A relation `latest by`: an event's rows replace those of its key."""
 
 
 @dataclass(slots=True)
@@ -205,7 +207,9 @@ class _Builder:
         self.compiler.shared = decl.shared
         clauses = tuple(self._clause(decl, clause) for clause in decl.clauses)
         if isinstance(decl, Relation):
-            return Store(decl.name, decl.shared, clauses, lambda value: value, is_relation=True)
+            return Store(
+                decl.name, decl.shared, clauses, lambda value: value, is_relation=True, is_latest=bool(decl.latest)
+            )
         sort = decl.sort
         initial = UNKNOWN if decl.initial is None else literal(decl.initial)
         return Store(decl.name, decl.shared, clauses, lambda value: _stored(value, sort), initial)
