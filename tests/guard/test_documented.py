@@ -1,6 +1,7 @@
 """The examples of docs/rules.md are rule files that compile and do what the page says."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -8,7 +9,9 @@ from aios.guard.judging.gate import compile_rules
 from tests.guard.scenes import Scene
 
 PAGE = (Path(__file__).parents[2] / "docs" / "rules.md").read_text(encoding="utf-8")
-EXAMPLES = PAGE.split("```")[1::2]
+BLOCKS = PAGE.split("```")[1::2]
+EXAMPLES = [block for block in BLOCKS if block.startswith("\n")]
+PROGRAMS = [block.removeprefix("python\n") for block in BLOCKS if block.startswith("python\n")]
 
 
 @pytest.mark.parametrize("number", range(len(EXAMPLES)))
@@ -29,3 +32,20 @@ def test_the_second_example_knows_the_items_of_an_order() -> None:
     assert s.denied("swap", order_id="#W1", item_ids=["a", "x"], new_item_ids=["c", "d"]) == ("items",)
     assert s.denied("swap", order_id="#W1", item_ids=["a"], new_item_ids=["c", "d"]) == ("items",)
     assert s.denied("swap", order_id="#W2", item_ids=["a"], new_item_ids=["c"]) == ("items",)
+
+
+def test_the_rules_written_in_python_deny_what_they_say() -> None:
+    names: dict[str, Any] = {}
+    exec(PROGRAMS[0], names)
+    book = names["book"]
+    tools = """
+tool find_user(email: Str) -> Id
+tool get_order(order_id: Id) -> {user_id: Id}
+tool cancel_order(order_id: Id)
+tool pay(amount: Decimal(2), team: Str)
+"""
+    s = Scene(tools + book)
+    assert s.denied("get_order", order_id="#W1") == ("first",)
+    assert s.denied("cancel_order", order_id="#W1") == ("own",)
+    assert s.denied("pay", amount=500.01, team="red") == ("spend",)
+    assert names["agent"].rules == book

@@ -14,7 +14,7 @@ from tests.guard import random_duties, random_rules, test_cases, test_replay, te
 
 PAGE = (Path(__file__).parents[2] / "docs" / "rules.md").read_text(encoding="utf-8")
 TEXTS = [
-    *PAGE.split("```")[1::2],
+    *(block for block in PAGE.split("```")[1::2] if block.startswith("\n")),
     test_scenarios.RULES + test_scenarios.GOOD,
     test_replay.RULES,
     test_cases.TOOLS + test_cases.STATUS,
