@@ -1,11 +1,14 @@
 """The examples of docs/rules.md are rule files that compile and do what the page says."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aios.guard.judging.gate import compile_rules
+from aios.guard.language.formulas import FUNCTIONS
+from aios.guard.language.lexer import KEYWORDS
 from tests.guard.scenes import Scene
 
 PAGE = (Path(__file__).parents[2] / "docs" / "rules.md").read_text(encoding="utf-8")
@@ -49,3 +52,13 @@ tool pay(amount: Decimal(2), team: Str)
     assert s.denied("cancel_order", order_id="#W1") == ("own",)
     assert s.denied("pay", amount=500.01, team="red") == ("spend",)
     assert names["agent"].rules == book
+
+
+def test_the_grammar_page_and_the_lexer_know_the_same_words() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "rules-grammar.md").read_text(encoding="utf-8")
+    grammar = page.split("```")[1]
+    words = {word for text in re.findall(r'"([^"]*)"', grammar) for word in re.findall(r"[A-Za-z]\w*", text)}
+    functions = re.search(r"FUNCTION is one of `([^`]*)`", page)
+    assert functions is not None
+    assert set(functions[1].split()) == FUNCTIONS
+    assert words - {"V0", "V1", "V2"} == KEYWORDS

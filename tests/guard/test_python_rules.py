@@ -212,7 +212,7 @@ def test_mistakes_in_python_say_what_would_work() -> None:
     with pytest.raises(UsageError, match="either within or between"):
         r.once(r.ok(a()), within="1m", between=("1m", "2m"))
     with pytest.raises(UsageError, match="cannot be written in a rule"):
-        r.once(o == object())  # type: ignore[operator]  # the mistake
+        r.once(o == object())  # type: ignore[arg-type]  # the mistake
     with pytest.raises(UsageError, match="two tools or more"):
         r.agentc.Seq(a)
 
