@@ -34,6 +34,9 @@ from aios.guard.judging.gate import RuleGate, compile_rules
 from aios.guard.masking.mask import CallMasks, TokenMask
 from aios.ids import ContextId
 from benchmarks.common import BenchmarkError, Sheet, main, percentile
+from benchmarks.guard_peers import JudgingPeers, ResamplePeer
+from benchmarks.guard_sweeps import Sweeps
+from benchmarks.timing import cpu
 
 MODEL = "smollm2-135m"
 RULES = Path(__file__).with_name("retail.rules")
@@ -50,13 +53,6 @@ _ORDER = {
 }
 TOOLS = (ToolSpec(name="get_order", parameters=_ORDER), ToolSpec(name="refund", parameters=_ORDER))
 Bits = NDArray[np.uint32]
-
-
-def cpu(act: Callable[[], object]) -> float:
-    """Return the seconds of this thread's CPU that `act` takes."""
-    began = time.thread_time()
-    act()
-    return time.thread_time() - began
 
 
 class Trace:
@@ -348,6 +344,11 @@ async def measure(quick: bool) -> Sheet:
     await sheet.attempt(masks.masks_of_calls, "mask_median_us", "mask_p99_ms", "mask_warm_us")
     await sheet.attempt(masks.many_candidates, "mask_cold_1000_p99_ms")
     masks.grammars.close()
+    sweeps = Sweeps(loaded, TOOLS, quick=quick)
+    await sheet.attempt(sweeps.gate_by_events_and_rules)
+    await sheet.attempt(sweeps.mask_by_candidates_and_vocabulary)
+    await sheet.attempt(JudgingPeers(TOOLS, quick=quick).judging)
+    await sheet.attempt(ResamplePeer(loaded, TOOLS, MODEL, quick=quick).resampling)
     steps = StepProbes(loaded, quick=quick)
     await sheet.attempt(steps.batch, "batch32_share_of_step")
     await sheet.attempt(steps.loss, "tokens_per_s_loss")
