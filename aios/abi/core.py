@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import msgspec
 from pydantic import BaseModel
 
-from aios.abi.chat import Generation, TokenLogprob
+from aios.abi.chat import Generation, TokenLogprob, ToolCall
 from aios.abi.process import ProcessClass
 from aios.abi.sched import Rates
 from aios.abi.syscalls import LlmGenerate
@@ -29,6 +29,8 @@ class MaskState(msgspec.Struct, frozen=True):
     rules: str
     version: int
     residuals: dict[str, Any]
+    calls: int = 0
+    """Calls of the running generation that the residuals count as started (`Called`)."""
 
 
 class ProcessFacts(msgspec.Struct, frozen=True):
@@ -201,6 +203,16 @@ class TokenRow(msgspec.Struct, frozen=True):
     """
 
 
+class Called(ContextMessage, frozen=True, kw_only=True, tag="called"):
+    """A masked generation has completed a call and may begin another one. Answer: `Steer` with as many `calls`.
+
+    Until then the row sits out; without an answer in time the core lets no further call begin.
+    """
+
+    calls: tuple[ToolCall, ...]
+    """All complete calls of the generation so far."""
+
+
 class Stepped(Message, frozen=True, kw_only=True, tag="stepped"):
     """All tokens of one forward step."""
 
@@ -277,6 +289,10 @@ class Statistics(Message, frozen=True, kw_only=True, tag="statistics"):
     """Pages that no context contains, kept for a prompt that begins the same; those on the device count as free."""
     tokens_shared: int = 0
     """Tokens of prompts whose pages another context had computed, in total."""
+    rows_waited: int = 0
+    """Rows that sat out a step because the guard's answer was not there yet, in total."""
+    masks_given_up: int = 0
+    """How often it did not come in time, so that what it would have allowed was forbidden, in total."""
 
 
 class CoreState(msgspec.Struct, frozen=True):
@@ -307,7 +323,9 @@ class Lost(Message, frozen=True, kw_only=True, tag="lost"):
     restarting: bool
 
 
-AnyMessage = Ready | Admitted | Stepped | Finished | Refused | Switched | Described | Statistics | Members | Lost
+AnyMessage = (
+    Ready | Admitted | Stepped | Called | Finished | Refused | Switched | Described | Statistics | Members | Lost
+)
 
 
 class Core(Protocol):

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from aios.abi.chat import ToolCall
 from aios.abi.core import MaskState
 from aios.abi.tools import ToolSpec
 
@@ -86,6 +87,13 @@ class Gate(Protocol):
         """Judge a proposed `start`, `assistant` or `finish` against the trace so far; changes nothing."""
         ...
 
+    def rehearse(self, pid: int, now: float, calls: Sequence[ToolCall]) -> tuple[Verdict, ...]:
+        """Judge calls as a batch is judged: each alone, after the starts of the admitted earlier ones (RULES.md S14).
+
+        Changes nothing and always answers.
+        """
+        ...
+
     def record(self, event: TraceEvent) -> None:
         """Take in an event that happened. The caller judged it before, in the same step, where it must be judged."""
         ...
@@ -94,8 +102,13 @@ class Gate(Protocol):
         """The open duties of a process, each in words."""
         ...
 
-    def mask_state(self, pid: int, now: float) -> MaskState:
-        """Residuals per tool for the process, for the mask in the core."""
+    def mask_state(self, pid: int, now: float, after: Sequence[ToolCall] = ()) -> MaskState:
+        """Residuals per tool for the process, for the mask in the core.
+
+        `after`: calls that its generation has completed and nobody has judged yet; the residuals are those of the
+        moment after their starts (of those that would be admitted, each after the ones before). Changes nothing and
+        always answers: after a fault of the guard nothing is allowed.
+        """
         ...
 
     def save(self) -> bytes:
@@ -126,6 +139,21 @@ class CallMask(Protocol):
 
     def steer(self, state: MaskState) -> None:
         """Go on with newer residuals."""
+        ...
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether `restrict` can answer at this point without waiting for anybody.
+
+        Asked before each step, quickly, on the step loop's thread; answers that have come meanwhile (of a solver) are
+        taken in here. While it is False the row sits out the step and keeps its pages; whoever brings the answer wakes
+        the loop (the factory is told how when it is made).
+        """
+        ...
+
+    def give_up(self) -> None:
+        """Wait no longer for what is missing at this point: `restrict` answers at once, and what it does not know it
+        forbids. Afterwards the mask is ready, until it asks something new."""
         ...
 
     def fork(self) -> "CallMask":

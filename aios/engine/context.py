@@ -13,6 +13,7 @@ from typing import Any, Literal
 from aios.abi.chat import Finish, Generation, Sampling, TokenLogprob, Usage
 from aios.abi.core import Submit
 from aios.abi.guard import CallMask
+from aios.engine import masks
 from aios.engine.drafting import Drafter
 from aios.engine.grammar import Grammar, PendingGrammar
 from aios.engine.output import Output
@@ -48,6 +49,12 @@ class Turn:
     """Most tokens that the context may hold."""
     grammar: Grammar | PendingGrammar | None = None
     mask: CallMask | None = None
+    counted_calls: int = 0
+    """Calls of this turn that the mask's residuals count as started."""
+    shut_calls: int = 0
+    """Residuals that count fewer are not taken any more: their word did not come in time."""
+    waits_since: float | None = None
+    """When it began to wait for an answer of the guard."""
     generated: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     drafter: Drafter = field(default_factory=Drafter)
@@ -79,6 +86,18 @@ class Turn:
     def most_tokens(self) -> int:
         """Completion tokens after which it ends: the request's or the lease's."""
         return min(self.sampling.max_tokens, self.order.lease_tokens)
+
+    @property
+    def lacks_word(self) -> bool:
+        """Whether it may call again and the guard's residuals lack a call that it has completed."""
+        if self.mask is None or len(self.output.tool_calls) <= self.counted_calls:
+            return False
+        return self.order.request.tool_choice in ("auto", "required")
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether an answer of the guard is missing without which no token can be chosen."""
+        return self.mask is not None and (self.lacks_word or not masks.is_ready(self.mask))
 
     @property
     def is_ready(self) -> bool:

@@ -9,6 +9,7 @@ Invariants:
 - A token is taken without logits only where the grammar alone leaves no other. The guard is asked about it all the
   same and, where it refuses, the row is decoded as usual and comes to the same dead end. Where the grammar leaves
   several tokens and the guard one, the favourite is wanted for the report, so that token waits for its logits.
+- While an answer of the guard is missing nothing is taken, neither of a draft nor forced (`aios.engine.patience`).
 - After a turn's first token, the last token of its context is outstanding: its KV is not computed.
 """
 
@@ -41,6 +42,7 @@ class Decoding:
         self._chooser = chooser
         self._rows: list[TokenRow] = []
         self._endings: list[Ending] = []
+        self._callers: list[Context] = []
 
     @property
     def num_masked(self) -> int:
@@ -56,6 +58,11 @@ class Decoding:
         """Return the turns that ended since the last call; no token may be added to them."""
         endings, self._endings = self._endings, []
         return endings
+
+    def take_callers(self) -> list[Context]:
+        """Return the contexts whose turns have completed a call since the last time and may begin another."""
+        callers, self._callers = self._callers, []
+        return callers
 
     def decode(self, grants: Sequence[Grant], rows: Rows) -> None:
         """Choose for every grant that reached its end; `rows` are in the order of `assemble`.
@@ -89,7 +96,7 @@ class Decoding:
             choice = rows.choose(context, turn, at + place)
             is_over = self._append(context, turn, choice)
             grant.gained += choice.token is not None
-            if is_over or place == len(grant.draft) or choice.token != grant.draft[place]:
+            if is_over or place == len(grant.draft) or choice.token != grant.draft[place] or turn.is_waiting:
                 break
             grant.accepted += 1
         if grant.draft:
@@ -115,6 +122,8 @@ class Decoding:
         context.tokens.append(token)
         text = "" if token in self._lexicon.eos_ids else turn.output.push(self._lexicon.token_bytes[token])
         finish = self._advance(context, turn, token)
+        if finish is None and turn.lacks_word and context not in self._callers:
+            self._callers.append(context)
         if finish is not None:
             text += turn.output.close()
             self._endings.append(Ending(context, finish))
@@ -158,6 +167,8 @@ class Decoding:
         """Whether the guard allows a forced token. If its mask fails, the row's own choice will end the turn."""
         if turn.mask is None:
             return True
+        if turn.is_waiting:
+            return False
         try:
             return masks.permits(turn.mask, token, vocab=self._lexicon.vocab_size)
         except MaskFault:

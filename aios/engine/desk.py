@@ -29,7 +29,7 @@ from aios.abi.core import (
 from aios.abi.guard import CallMask, MaskFactory
 from aios.abi.syscalls import LlmGenerate
 from aios.abi.tools import ToolSpec
-from aios.engine import masks
+from aios.engine import masks, patience
 from aios.engine.context import Context, Turn, common_prefix
 from aios.engine.disk import SnapshotError
 from aios.engine.grammar import Grammars
@@ -229,6 +229,7 @@ class Desk:
             capacity=capacity,
             grammar=self._grammars.open(grammar) if grammar else None,
             mask=self._open_mask(order, order.mask) if order.mask else None,
+            counted_calls=order.mask.calls if order.mask else 0,
         )
         self._replay(turn)
         return turn
@@ -271,6 +272,8 @@ class Desk:
         finish = turn.finish(len(log), self._eos_ids) if turn.generated else None
         if finish is not None:
             self._workspace.end(context, finish)
+        elif turn.lacks_word:
+            self._workspace.say_called(context)
 
     # --- the other orders ----------------------------------------------------------------------------------
 
@@ -339,9 +342,9 @@ class Desk:
         if turn is None:
             return
         if turn.mask is not None:
-            turn.mask.steer(order.mask)
+            patience.steer(turn, order.mask)
             return
-        turn.mask = self._open_mask(turn.order, order.mask)
+        turn.mask, turn.counted_calls = self._open_mask(turn.order, order.mask), order.mask.calls
         if turn.mask is not None:
             for token in turn.generated:
                 masks.accept(turn.mask, token)

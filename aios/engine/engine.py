@@ -26,6 +26,7 @@ from aios.engine.device_choosing import DeviceChooser
 from aios.engine.grammar import Grammar, GrammarError, Grammars, Lexicon, PendingGrammar
 from aios.engine.overlap import AheadModel, Flight, Overlap
 from aios.engine.pages import Tier
+from aios.engine.patience import LIMIT_S, Patience
 from aios.engine.prefix import PrefixTrees
 from aios.engine.sharing import Sharing
 from aios.engine.shortcuts import Shortcuts
@@ -51,7 +52,8 @@ class _Meter:
 class Engine:
     """Many contexts on one model.
 
-    `is_exact`: the model's numbers for a context do not depend on the batch. `prefixes`: where the contexts of a tenant
+    `is_exact`: the model's numbers for a context do not depend on the batch. `patience_s`: how long a row waits for an
+    answer of the guard. `prefixes`: where the contexts of a tenant
     find each other's pages; None: nowhere. `ahead`: the same model where it computes beside the host; its logits then
     stay on the device, and steps are left in flight.
     """
@@ -75,6 +77,7 @@ class Engine:
         prefixes: PrefixTrees | None = None,
         ahead: AheadModel | None = None,
         on_ready: Callable[[], None] = lambda: None,
+        patience_s: float = LIMIT_S,
     ) -> None:
         self.memory = memory
         self._model, self.lexicon, self._limits, self._clock = model, lexicon, limits, clock
@@ -88,6 +91,7 @@ class Engine:
             self._chooser = chooser = DeviceChooser(lexicon, memory.pool.device, vocab=limits.vocab)
             self._overlap = Overlap(ahead, chooser, memory)
         self._decoding = Decoding(lexicon, self._chooser, shortcuts=shortcuts, clock=clock)
+        self._patience = Patience(clock, patience_s)
         self._meter = _Meter(since_s=clock())
         self._sharing = Sharing(prefixes)
         self._desk = Desk(
@@ -166,6 +170,11 @@ class Engine:
             self._add_drafts(grants)
             self._flight = Flight(grants, self._chooser.look(grants, self._forward(grants)), began)
         return bool(grants)
+
+    @property
+    def patience_s(self) -> float | None:
+        """Seconds after which `step` has something to do although nothing happens; None: it has not."""
+        return self._patience.left_s(turn for _, turn in self._workspace.scheduled())
 
     def wait_for_grammar(self) -> bool:
         """Wait until a grammar that a turn waits for is compiled; False if none does."""
@@ -279,8 +288,10 @@ class Engine:
         self._sharing.bind(context, may_fetch=True)
         if not context.table.resident:
             return None  # what it shares is on its way
-        # the last token is not computed before the grammar is ready, since a choice follows it
-        count = min(wanted, context.outstanding - (not turn.is_ready))
+        # the last token is not computed before grammar and guard are ready, since a choice follows it
+        must_wait = self._patience.holds(turn)
+        self._patience.num_waited += must_wait
+        count = min(wanted, context.outstanding - (must_wait or not turn.is_ready))
         if count > context.table.room:
             self.memory.make_room(context.table, context.table.frames_needed(count))
             count = min(count, context.table.fits(self.memory.device.num_free))
@@ -305,7 +316,7 @@ class Engine:
 
     def _unblock(self) -> list[Grant]:
         """Run the call that has waited longest, whatever must leave for it."""
-        able = [(c, turn) for c, turn in self._workspace.scheduled() if turn.is_ready or c.outstanding > 1]
+        able = [(c, turn) for c, turn in self._workspace.scheduled() if self._can_run(c, turn)]
         if not able:
             return []
         first = min(able, key=lambda pair: pair[1].arrived_s)[0]
@@ -323,6 +334,10 @@ class Engine:
         grant = self._grant_at_last(first)
         assert grant is not None, "a context that fits the empty pool found no room in it"
         return [grant]
+
+    def _can_run(self, context: Context, turn: Turn) -> bool:
+        """Whether a turn has anything to compute before a choice that it must wait with."""
+        return context.outstanding > 1 or (turn.is_ready and not self._patience.holds(turn))
 
     def _grant_at_last(self, context: Context) -> Grant | None:
         """Grant what can be, frames and pages included that are on their way."""
@@ -403,6 +418,9 @@ class Engine:
         if rows:
             self._meter.tokens += len(rows)
             self._workspace.say(Stepped(step=self._meter.steps, rows=tuple(rows)))
+        for context in self._decoding.take_callers():
+            if context.turn is not None and context.turn.lacks_word:
+                self._workspace.say_called(context)
         for context, finish in self._decoding.take_endings():
             self._workspace.end(context, finish)
 
@@ -441,6 +459,8 @@ class Engine:
             rates=self.memory.gauges.rates,
             pages_cached=tiers.pages_cached,
             tokens_shared=self._sharing.num_hits,
+            rows_waited=self._patience.num_waited,
+            masks_given_up=self._patience.num_given_up,
         )
 
 

@@ -45,14 +45,16 @@ class Wire:
         """Let a waiting `take` return; from any thread."""
         self._orders.put(None)
 
-    def take(self, *, wait: bool) -> list[AnyOrder]:
-        """Return the orders that arrived; with `wait` sleep until there is one or `wake` is called."""
-        taken = [self._orders.get()] if wait else []
-        while True:
-            try:
+    def take(self, *, wait: bool, timeout_s: float | None = None) -> list[AnyOrder]:
+        """Return the orders that arrived; with `wait` sleep until there is one, `wake` is called or time is over."""
+        taken: list[AnyOrder | None] = []
+        try:
+            if wait:
+                taken.append(self._orders.get(timeout=timeout_s))
+            while True:
                 taken.append(self._orders.get_nowait())
-            except queue.Empty:
-                return [order for order in taken if order is not None]
+        except queue.Empty:
+            return [order for order in taken if order is not None]
 
     def close(self) -> None:
         """Write what is left, as far as the peer reads it soon."""
@@ -96,7 +98,7 @@ def serve(engine: Engine, wire: Wire, ready: Ready) -> None:
     wire.send([ready])
     has_work = False
     while not engine.is_closed:
-        for order in wire.take(wait=not has_work):
+        for order in wire.take(wait=not has_work, timeout_s=None if has_work else engine.patience_s):
             engine.do(order)
         has_work = engine.step()
         wire.send(engine.take_messages())

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aios.abi.core import MaskState
 from aios.abi.guard import CallMask
 from aios.engine.grammar import Grammar
 
@@ -145,6 +146,56 @@ def accept(mask: CallMask, token: int) -> None:
         mask.accept(token)
     except Exception as error:  # as above
         raise _fault(error) from error
+
+
+def is_ready(mask: CallMask) -> bool:
+    """Whether the guard can answer now. One that cannot even say so is not: it is waited for in vain, and given up."""
+    try:
+        return mask.is_ready
+    except Exception as error:  # noqa: BLE001 - as above
+        _fault(error)
+        return False
+
+
+def give_up(mask: CallMask) -> None:
+    """Tell the mask to answer with what it knows. Raises MaskFault."""
+    try:
+        mask.give_up()
+        if not mask.is_ready:
+            raise RuntimeError("it still waits after it was told to give up")
+    except Exception as error:  # as above
+        raise _fault(error) from error
+
+
+class Broken:
+    """Stands for a mask that failed where no choice was made: the next choice fails with it. A `CallMask`."""
+
+    is_ready = True
+
+    def __init__(self, version: int, why: str) -> None:
+        self.version, self._why = version, why
+
+    def restrict(self, bits: Bits) -> bool:
+        """Fail."""
+        raise RuntimeError(self._why)
+
+    def blame(self, token: int) -> str | None:
+        """Name no rule."""
+        return None
+
+    def accept(self, token: int) -> None:
+        """Fail."""
+        raise RuntimeError(self._why)
+
+    def steer(self, state: MaskState) -> None:
+        """Stay broken."""
+
+    def give_up(self) -> None:
+        """Nothing is waited for."""
+
+    def fork(self) -> "Broken":
+        """Return itself; it has no state."""
+        return self
 
 
 def _fault(error: Exception) -> MaskFault:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import msgspec
 
 from aios.abi.chat import Finish
-from aios.abi.core import AnyMessage, ContextPages, Described, Finished, Refused, Switched
+from aios.abi.core import AnyMessage, Called, ContextPages, Described, Finished, Refused, Switched
 from aios.abi.sched import Call, Load, Planner, Retention
 from aios.engine.arrivals import Arrival, Moved
 from aios.engine.context import Context, Turn
@@ -72,6 +72,11 @@ class Workspace:
     def say(self, message: AnyMessage) -> None:
         """Queue a message for the kernel."""
         self._outbox.append(message)
+
+    def say_called(self, context: Context) -> None:
+        """Tell the kernel of the calls that a turn has completed."""
+        assert context.turn is not None
+        self.say(Called(context=context.id, epoch=context.epoch, calls=context.turn.output.tool_calls))
 
     def take_messages(self) -> list[AnyMessage]:
         """Return what was said since the last call, in order."""
@@ -176,6 +181,7 @@ class Workspace:
     def enter(self, context: Context, turn: Turn) -> None:
         """Tell the planner that a turn wants to be served."""
         self._scheduled[context.id] = context
+        turn.waits_since = None  # what it waited while it was held does not count
         if isinstance(turn.grammar, PendingGrammar):
             self.compiling[context.id] = context
         facts = turn.order.facts

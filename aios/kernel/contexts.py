@@ -15,7 +15,7 @@ import anyio
 import msgspec
 
 from aios.abi import core as c
-from aios.abi.chat import Generation
+from aios.abi.chat import Generation, ToolCall
 from aios.abi.syscalls import LlmGenerate
 from aios.abi.tools import ToolSpec
 from aios.errors import EngineError, EngineLost
@@ -38,6 +38,8 @@ class Generating:
     """Text of each token (the first entry: of all that were recovered)."""
     since: int = 0
     """Position at which the text that counts begins."""
+    calls: tuple[ToolCall, ...] = ()
+    """Calls that it has completed so far, as far as the core told."""
     prompt_tokens: int | None = None
     cached_tokens: int = 0
     result: Generation | None = None
@@ -46,6 +48,10 @@ class Generating:
     admitted: Callable[[], None] = lambda: None
     grown: Callable[[c.TokenRow, int], None] = lambda row, step: None
     """Called for each token with the core's step number; must not fail."""
+    called: Callable[[], None] = lambda: None
+    """Called when `calls` have changed: the core waits for residuals that count them; must not fail."""
+    restarted: Callable[[], None] = lambda: None
+    """Called when it is about to begin anew, without the calls that it had completed."""
     moved: Callable[[str], None] = lambda reason: None
     """Called with the reason when another core goes on with it."""
 
@@ -236,8 +242,16 @@ class Book:
                 self._described(message)
             case c.Switched():
                 self._switched(message)
+            case c.Called():
+                self._called(message)
             case c.Admitted() | c.Finished() | c.Refused():
                 self._about_generation(message)
+
+    def _called(self, message: c.Called) -> None:
+        generation = self._generation(message.context, message.epoch)
+        if generation is not None:
+            generation.calls = message.calls
+            generation.called()
 
     def _stepped(self, message: c.Stepped) -> None:
         for row in message.rows:
@@ -336,6 +350,10 @@ class Book:
         assert generation is not None
         if self.is_down:
             return  # submitted when the core is back
+        generated = self._resumable(generation.tokens)
+        if generation.calls and not generated:
+            generation.calls = ()
+            generation.restarted()
         self.post(
             c.Submit(
                 context=generation.context,
@@ -343,7 +361,7 @@ class Book:
                 request=generation.request,
                 tools=generation.tools,
                 facts=generation.facts,
-                generated=self._resumable(generation.tokens),
+                generated=generated,
                 generated_text=generation.text_from(0),
                 mask=generation.mask,
                 lease_tokens=generation.lease_tokens,

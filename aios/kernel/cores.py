@@ -23,7 +23,7 @@ from aios.ids import ContextId
 from aios.kernel.affinity import Beginning, Remembered, beginnings
 
 AboutContext = c.Suspend | c.Resume | c.Fork | c.Drop | c.Cancel | c.Describe | c.Steer
-OfContext = c.Admitted | c.Finished | c.Refused | c.Switched | c.Described
+OfContext = c.Admitted | c.Called | c.Finished | c.Refused | c.Switched | c.Described
 CorePolicy = Literal["first", "least-loaded", "prefix-affinity"]
 NO_CORE = "E-NO-CORE"
 MOST_AHEAD = 8
@@ -275,7 +275,7 @@ class Cores:
                 await self._ready(member, message)
             case c.Members():
                 pass  # a core that is several itself is one here
-            case c.Admitted() | c.Finished() | c.Refused() | c.Switched() | c.Described():
+            case c.Admitted() | c.Called() | c.Finished() | c.Refused() | c.Switched() | c.Described():
                 await self._about_context(member, message)
 
     def _stepped(self, member: Member, message: c.Stepped) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import anyio
 import anyio.to_thread
 
+from aios.abi.chat import ToolCall
 from aios.abi.core import MaskState
 from aios.abi.guard import Gate, TraceEvent, Verdict
 from aios.abi.tools import ToolSpec
@@ -172,11 +173,22 @@ class Guardian:
         """Return the events as durable facts; none where no rule is in force."""
         return tuple(RuleEvent(pid=event.pid, event=event) for event in events if event is not None and self._gates)
 
-    def mask(self, pid: int, now: float) -> MaskState | None:
-        """Return what the core's mask needs to know of the process; None if no rule is in force for it."""
+    def mask(self, pid: int, now: float, after: Sequence[ToolCall] = ()) -> MaskState | None:
+        """Return what the core's mask needs to know of the process; None if no rule is in force for it.
+
+        `after`: calls that its generation has completed; they count as started.
+        """
         self._catch_up()
         gate = self.gate_of(pid)
-        return gate.mask_state(pid, max(now, self._time)) if gate is not None else None
+        return gate.mask_state(pid, max(now, self._time), after) if gate is not None else None
+
+    def rehearse(self, pid: int, now: float, calls: Sequence[ToolCall]) -> tuple[Verdict, ...]:
+        """Judge calls as a batch, without a trace of it; all are allowed where no rule is in force."""
+        self._catch_up()
+        gate = self.gate_of(pid)
+        if gate is None:
+            return (Verdict(allow=True),) * len(calls)
+        return gate.rehearse(pid, max(now, self._time), calls)
 
     def _text(self, rules: str) -> str:
         return joined(self._base, rules)

@@ -272,6 +272,6 @@ class Kernel:
                 continue
             if self.parts.guardian.gate_of(pid) is not gate:
                 continue
-            mask = self.parts.guardian.mask(pid, now)
+            mask = self.parts.guardian.mask(pid, now, generation.calls)
             if mask is not None and mask.residuals != generation.mask.residuals:
                 self.parts.book.steer(generation, mask)

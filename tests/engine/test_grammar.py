@@ -149,6 +149,13 @@ class Veto:
         self.forbidden: list[int] = state.residuals.get("forbidden", [])
         self.is_broken = state.residuals.get("broken", False)
 
+    @property
+    def is_ready(self) -> bool:
+        return True
+
+    def give_up(self) -> None:
+        pass
+
     def fork(self) -> "Veto":
         return self
 

@@ -24,6 +24,7 @@ from aios.engine.copier import Copier
 from aios.engine.desk import Limits
 from aios.engine.disk import DiskTier
 from aios.engine.engine import Engine
+from aios.engine.patience import LIMIT_S
 from aios.engine.prefix import Digest, PrefixTrees
 from aios.engine.shortcuts import Shortcuts
 from aios.engine.tiers import Memory
@@ -197,6 +198,7 @@ def tiny_engine(
     digest: Digest | None = None,
     tenant_pages: int = 0,
     overlaps: bool = False,
+    patience_s: float = LIMIT_S,
 ) -> Engine:
     """Return an engine with a tiny model; pages have 4 tokens. With `overlaps` it chooses and steps as on a device."""
     model = model or TinyModel()
@@ -221,6 +223,7 @@ def tiny_engine(
         call_format=call_format,
         prefixes=PrefixTrees(memory, digest) if shares else None,
         ahead=ahead,
+        patience_s=patience_s,
     )
 
 

@@ -413,6 +413,27 @@ async def test_a_generation_is_steered_by_what_happens_while_it_runs(tmp_path: P
         assert steered.version > submit.mask.version
 
 
+async def test_a_completed_call_is_answered_with_residuals_that_count_it_as_started(tmp_path: Path) -> None:
+    world = World(settings=rules(tmp_path, "quote before pay\n"))
+    world.core.hold()
+    quote = ToolCall(id="call_0", name="quote")
+    async with world.kernel() as kernel:
+        root = await root_of(kernel)
+        async with anyio.create_task_group() as group:
+            group.start_soon(done, root, HELLO)
+            await until(lambda: bool(world.core.sent(c.Submit)))
+            [submit] = world.core.sent(c.Submit)
+            world.core.say(c.Called(context=submit.context, epoch=submit.epoch - 1, calls=(quote,)))
+            world.core.say(c.Called(context=submit.context, epoch=submit.epoch, calls=(quote,)))
+            await until(lambda: bool(world.core.sent(c.Steer)))
+            await call(root, "quote")  # what happens beside it is told with its calls still counted
+            await until(lambda: len(world.core.sent(c.Steer)) > 1)
+            world.core.let(None)
+        first, *_, last = [steer.mask for steer in world.core.sent(c.Steer)]
+        assert (first.calls, first.residuals) == (1, {"done": [], "begun": ["quote"]})
+        assert (last.calls, last.residuals) == (1, {"done": ["quote"], "begun": ["quote"]})
+
+
 async def test_a_call_made_under_an_older_mask_is_judged_again_and_marked(tmp_path: Path) -> None:
     async with World(settings=rules(tmp_path, "quote before pay\n")).kernel() as kernel:
         root = await root_of(kernel)

@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 
 from aios.abi import core as c
-from aios.abi.chat import Finish, Generation, Usage
+from aios.abi.chat import Finish, Generation, ToolCall, Usage
 from aios.abi.guard import Denial, TraceEvent, Verdict
 from aios.abi.kernel import Door
 from aios.abi.process import CapSpec
@@ -342,9 +342,21 @@ class LineGate:
         """Its rules know no duties."""
         return ()
 
-    def mask_state(self, pid: int, now: float) -> c.MaskState:
+    def rehearse(self, pid: int, now: float, calls: Sequence[ToolCall]) -> tuple[Verdict, ...]:
+        twin, verdicts = type(self)(self._text, "<twin>"), list[Verdict]()
+        twin.events = [*self.events]
+        for call in calls:
+            event = TraceEvent(twin.version + 1, now, pid, "start", call.name, dict(call.arguments))
+            verdicts.append(twin.judge(event))
+            if verdicts[-1].allow:
+                twin.record(event)
+        return tuple(verdicts)
+
+    def mask_state(self, pid: int, now: float, after: Sequence[ToolCall] = ()) -> c.MaskState:
         done = sorted({event.tool for event in self.events if event.kind == "ok" and event.pid == pid})
-        return c.MaskState(rules=self.digest, version=self.version, residuals={"done": done})
+        begun = {"begun": [call.name for call in after]} if after else {}
+        residuals = {"done": done, **begun}
+        return c.MaskState(rules=self.digest, version=self.version, residuals=residuals, calls=len(after))
 
     def save(self) -> bytes:
         return b""

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from copy import copy
 from typing import Any
 
+from aios.abi.chat import ToolCall
 from aios.abi.core import MaskState
 from aios.abi.guard import Denial, TraceEvent, Verdict
 from aios.abi.tools import ToolSpec
@@ -154,6 +155,23 @@ class RuleGate:
             return False
         call = self.read(event)
         return not any(self._monitor.denials(event.pid, call)) and not is_objected(self._monitor, event.pid, call)
+
+    def rehearse(self, pid: int, now: float, calls: Sequence[ToolCall]) -> tuple[Verdict, ...]:
+        """Judge calls as a batch is judged: each alone, after the starts of the admitted earlier ones."""
+        try:
+            return self._rehearse(pid, now, calls)
+        except Exception as error:  # noqa: BLE001 - as in `judge`
+            return (self._refuse("!internal", f"the guard failed: {type(error).__name__}: {error}"),) * len(calls)
+
+    def _rehearse(self, pid: int, now: float, calls: Sequence[ToolCall]) -> tuple[Verdict, ...]:
+        gate, verdicts = self, list[Verdict]()
+        for number, call in enumerate(calls, start=1):
+            event = gate.proposal(pid, now, call)
+            verdicts.append(gate.judge(event))
+            if verdicts[-1].allow and number < len(calls):
+                gate = self.twin(pid) if gate is self else gate
+                gate.record(event)
+        return tuple(verdicts)
 
     def _explain(
         self, rule: Any, pid: int, call: Happening, env: dict[str, Any]
@@ -302,13 +320,35 @@ class RuleGate:
 
     # --- the mask, saving ------------------------------------------------------------------------------------------
 
-    def mask_state(self, pid: int, now: float) -> MaskState:
-        """Residuals of all declared tools for a process, as its calls would be judged at `now`."""
+    def mask_state(self, pid: int, now: float, after: Sequence[ToolCall] = ()) -> MaskState:
+        """Residuals of all declared tools for a process, as its calls would be judged at `now`, after these calls."""
+        try:
+            found = (self._after(pid, now, after) if after else self)._residuals(pid, now)
+        except Exception:  # noqa: BLE001 - a fault of ours must deny, never pass
+            found = self._nothing("!internal")
+        return MaskState(rules=self.digest, version=self._version, residuals=found, calls=len(after))
+
+    def _residuals(self, pid: int, now: float) -> dict[str, Any]:
         if self._broken or self._monitor.facts(pid).finished:
-            nothing = {name: {"rules": [["!trace", False]]} for name in self._program.symbols.tools}
-            return MaskState(rules=self.digest, version=self._version, residuals=nothing)
-        found = residuals(self._program, self._monitor, pid, max(micros(now), self._time), self._kept)
-        return MaskState(rules=self.digest, version=self._version, residuals=found)
+            return self._nothing("!trace")
+        return residuals(self._program, self._monitor, pid, max(micros(now), self._time), self._kept)
+
+    def _nothing(self, rule: str) -> dict[str, Any]:
+        return {name: {"rules": [[rule, False]]} for name in self._program.symbols.tools}
+
+    def _after(self, pid: int, now: float, calls: Sequence[ToolCall]) -> "RuleGate":
+        """A twin in which those of the calls have started that would be admitted."""
+        twin = self.twin(pid)
+        for call in calls:
+            event = twin.proposal(pid, now, call)
+            if twin.allows(event):
+                twin.record(event)
+        return twin
+
+    def proposal(self, pid: int, now: float, call: ToolCall) -> TraceEvent:
+        """The event by which the call would start now."""
+        time = max(now, self._time / 1_000_000)
+        return TraceEvent(self._version + 1, time, pid, "start", tool=call.name, args=dict(call.arguments))
 
     def save(self) -> bytes:
         """The whole state, for `restore`."""

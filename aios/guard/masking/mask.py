@@ -73,6 +73,9 @@ class CallMasks:
         self.tag_ending = vocabulary.having(*(tag[-1:] for tag in tags))
         """Tokens that may end an opening tag that was begun before."""
         self.tag_crossing = vocabulary.having(*(tag[-1:] + head[:1] for tag, head in tags.items()))
+        behind = vocabulary.root.children.get(format.again.encode()[0])
+        self.further = vocabulary.bits([] if behind is None else [*behind.tokens, *behind.below()])
+        """Tokens that may begin what stands between two calls."""
         self.has_crossing, self.has_opening = bool(self.crossing.any()), bool(self.opening.any())
 
     def outside(self, place: Place, *, is_enabled: bool) -> Bits | None:
@@ -81,6 +84,8 @@ class CallMasks:
             return self.tag_crossing if is_enabled else self.tag_ending
         if is_enabled:
             return self.crossing if self.has_crossing else None
+        if place is Place.AFTER:
+            return self.further
         return self.opening if self.has_opening else None
 
     def open(self, state: MaskState, tools: Sequence[ToolSpec]) -> "TokenMask":
@@ -119,6 +124,14 @@ class TokenMask:
         """Go on with newer residuals."""
         self._rulebook = Rulebook(state, self._tools, self._rulebook)
         self._places, self._free, self._known = {}, {}, None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it can answer at once: it waits for nobody."""
+        return True
+
+    def give_up(self) -> None:
+        """Nothing is waited for."""
 
     def fork(self) -> "TokenMask":
         """Return an independent copy at the same point."""

@@ -71,8 +71,10 @@ class Rulebook:
             return False
         if any(not self.accepts(call.name, call.arguments) for call in parser.calls[calls:]):
             return False
-        if parser.place in _OUTSIDE:
-            return True
+        if parser.place in _OUTSIDE:  # after a call, whoever begins what stands between two must make another one
+            return bool(self.enabled) or parser.place is not Place.TAG or not parser.calls
+        if len(parser.calls) > calls:
+            return False  # no token leads into a call before the one before it counts
         if parser.place is Place.HEAD:
             return bool(self.enabled)
         if parser.place is Place.NAME:
@@ -179,7 +181,7 @@ def place_of(parser: CallParser) -> Any:
     """A key for what the test depends on."""
     reader = parser.reader
     if reader is None:
-        return parser.place, parser.done, parser.name, parser.held, parser.fixed
+        return parser.place, parser.done, parser.name, parser.held, parser.fixed, bool(parser.calls)
     args = tuple((name, hashed(value)) for name, value in reader.arguments.items())
     spot = (reader.spot, reader.depth, lead_of(parser))
     return parser.place, parser.done, parser.name, spot, reader.key, reader.value, args

@@ -73,13 +73,15 @@ class Generated:
             tokens=recovered,
             texts=["".join(partial.text)] if partial is not None else [],
             admitted=self._admitted,
+            called=self._called,
+            restarted=self._take_mask,
             moved=self._moved,
         )
 
     async def run(self) -> Outcome:
         """Generate and return the outcome. Raises Refusal, Failure."""
         heard = _note_user(self.parts, self.process, self.ask)
-        self.generation.mask = self.parts.guardian.mask(self.process.pid, self.parts.clock.now())
+        self._take_mask()
         stream = self.parts.tokens.open(self.running, self.generation, self.ask.context)
         stream.prelude.extend(heard)
         self.generation.grown = partial(self._grown, stream)
@@ -151,6 +153,17 @@ class Generated:
             taken_text=masked.taken_text,
             trace_version=masked.version,
         )
+
+    def _take_mask(self) -> None:
+        """Let the generation have the residuals of this moment, its own completed calls counted as started (S14)."""
+        now, calls = self.parts.clock.now(), self.generation.calls
+        self.generation.mask = self.parts.guardian.mask(self.process.pid, now, calls)
+
+    def _called(self) -> None:
+        """The core waits for residuals that count the calls completed so far."""
+        self._take_mask()
+        if self.generation.mask is not None:
+            self.parts.book.steer(self.generation, self.generation.mask)
 
     def _moved(self, reason: str) -> None:
         self.running.note = reason
