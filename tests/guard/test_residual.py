@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aios.abi.guard import TraceEvent
+from aios.abi.tools import ToolSpec
 from aios.guard.judging.gate import RuleGate, compile_rules
 from aios.guard.language.values import micros
 from aios.guard.masking.choices import TRUE, Choices, worth
@@ -91,3 +92,21 @@ def test_a_state_remembers_the_version_it_reflects() -> None:
     state = gate.mask_state(1, 0)
     assert (state.version, state.rules) == (7, gate.digest)
     assert state.residuals["f"]["rules"] == [["r", False]]
+
+
+def test_a_tool_that_asks_a_person_may_be_written_before_it_is_confirmed() -> None:
+    schema = {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]}
+    specs = [
+        ToolSpec(name=name, parameters=schema, needs_approval=name != "plain") for name in ("asks", "plain", "two")
+    ]
+    rules = """
+rule a: require confirmed before asks()
+rule p: require confirmed before plain()
+rule t: require confirmed by 2 before two()
+"""
+    state = compile_rules(rules, tools=specs).mask_state(1, 0.0)
+    assert {name: found["rules"] for name, found in state.residuals.items()} == {
+        "asks": [],
+        "plain": [["p", False]],
+        "two": [["t", False]],
+    }

@@ -331,7 +331,8 @@ class RuleGate:
     def _residuals(self, pid: int, now: float) -> dict[str, Any]:
         if self._broken or self._monitor.facts(pid).finished:
             return self._nothing("!trace")
-        return residuals(self._program, self._monitor, pid, max(micros(now), self._time), self._kept)
+        asking = [spec.name for spec in self._specs.values() if spec.needs_approval]
+        return residuals(self._program, self._monitor, pid, max(micros(now), self._time), self._kept, asking=asking)
 
     def _nothing(self, rule: str) -> dict[str, Any]:
         return {name: {"rules": [[rule, False]]} for name in self._program.symbols.tools}

@@ -6,7 +6,7 @@ A residual is JSON, free of quantifiers and of the trace:
 these arguments); `["opaque"]` (only the gate can tell). A rule allows a call where its residual is true.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from decimal import Decimal
 from typing import Any
 
@@ -45,20 +45,30 @@ _MAX_ROWS = 5000
 _FLIPPED = {"=": "=", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
 
-def residuals(program: Program, monitor: Monitor, pid: int, now: int, kept: Kept | None = None) -> dict[str, Any]:
+def residuals(
+    program: Program,
+    monitor: Monitor,
+    pid: int,
+    now: int,
+    kept: Kept | None = None,
+    *,
+    asking: Collection[str] = (),
+) -> dict[str, Any]:
     """Return per tool its parameters and `[rule id, residual]` of each rule that says something about it.
 
-    `kept`: what was found before; what still holds is taken from there.
+    `kept`: what was found before; what still holds is taken from there. `asking`: tools whose every call is put to a
+    person before it is judged; one confirmation is then no matter of writing the call.
     """
-    finder = _Finder(program, monitor.frame(pid, Happening(0, "start", "", {}, now)), kept or Kept(program), pid)
+    frame = monitor.frame(pid, Happening(0, "start", "", {}, now))
+    finder = _Finder(program, frame, kept or Kept(program), pid, frozenset(asking))
     return {name: finder.tool(name, tool) for name, tool in program.symbols.tools.items()}
 
 
 class _Finder:
     """Finds the residuals of one process."""
 
-    def __init__(self, program: Program, frame: Frame, kept: Kept, pid: int) -> None:
-        self._program, self._frame, self._kept = program, frame, kept
+    def __init__(self, program: Program, frame: Frame, kept: Kept, pid: int, asking: frozenset[str]) -> None:
+        self._program, self._frame, self._kept, self._asking = program, frame, kept, asking
         self._entries = kept.entries(pid)
         self._pressing = list(pressing(program.duties, frame.own, frame.shared))
 
@@ -88,7 +98,10 @@ class _Finder:
     def _entry(self, tool: str, rule: CompiledRule) -> list[Any]:
         found: list[Any] | None = self._entries.get((tool, rule.index))
         if found is None:
-            found = [rule.name, _Partial(self._program, self._frame, tool, rule).residual()]
+            found = [
+                rule.name,
+                _Partial(self._program, self._frame, tool, rule, is_asking=tool in self._asking).residual(),
+            ]
             if self._kept.can_keep(rule):
                 self._entries[tool, rule.index] = found
         return found
@@ -106,8 +119,9 @@ def const_json(value: Any) -> Any:
 class _Partial:
     """Partial evaluation of one rule for one tool; `open` maps the names that stand for arguments to them."""
 
-    def __init__(self, program: Program, frame: Frame, tool: str, rule: CompiledRule) -> None:
+    def __init__(self, program: Program, frame: Frame, tool: str, rule: CompiledRule, *, is_asking: bool) -> None:
         self._program, self._frame, self._tool, self._rule = program, frame, tool, rule
+        self._is_asking = is_asking
         self._frame.env = {}
         body = rule.rule.body
         assert not isinstance(body, After | Finish)
@@ -187,7 +201,9 @@ class _Partial:
         return _cases(table, [self._open[name] for name in names])
 
     def _confirmed(self, phi: Confirmed) -> Any:
-        """Only calls that were confirmed can be; each is known by its arguments."""
+        """Only calls that were confirmed can be, each known by its arguments; any, where a person is asked for it."""
+        if self._is_asking and phi.by == 1:
+            return True
         frame, found = self._frame, []
         facts = frame.facts(self._rule.rule.shared)
         closure = self._program.formulas[id(phi)]
