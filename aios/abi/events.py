@@ -167,6 +167,10 @@ class CoreStatistics(Event, frozen=True, kw_only=True, tag="core.statistics"):
     step_ms: float = 0.0
     pages_cached: int = 0
     tokens_shared: int = 0
+    rows_waited: int = 0
+    """Steps that rows sat out because their mask was not ready."""
+    masks_given_up: int = 0
+    """Times that the state for a further call did not come in time, so that none could be begun."""
 
 
 AnyEvent = (

@@ -1,10 +1,15 @@
 """The bus: numbers without gaps, readers that lag and hold nobody up."""
 
+from typing import Any
+
 import anyio
+import msgspec
 import pytest
 
+from aios.abi import core, events
 from aios.abi.events import AnyEvent, ProcessExited
 from aios.kernel.events import Bus
+from aios.kernel.reactions import core_event
 from tests.kernel.world import until
 
 pytestmark = pytest.mark.anyio
@@ -59,3 +64,11 @@ def test_past_events_are_found_by_number() -> None:
     assert [event.seq for event in bus.since(0, 10, lambda event: True)] == [4, 5, 6, 7, 8]
     assert [event.seq for event in bus.since(6, 1, lambda event: True)] == [7]
     assert bus.since(8, 10, lambda event: True) == []
+
+
+async def test_every_figure_of_a_core_is_told() -> None:
+    names = {field.name for field in msgspec.structs.fields(core.Statistics)} - {"contexts", "rates"}
+    figures: dict[str, Any] = dict.fromkeys(names, 0)
+    told = core_event(core.Statistics(**figures), restarts=0)
+    assert isinstance(told, events.CoreStatistics)
+    assert set(figures) <= {field.name for field in msgspec.structs.fields(told)}
