@@ -118,6 +118,30 @@ async def test_an_approval_confirms_exactly_this_call(tmp_path: Path) -> None:
         assert reports[0]["result"] == "launched 7", reports
 
 
+async def test_the_approval_of_a_call_that_rules_refuse_is_withdrawn(tmp_path: Path) -> None:
+    kept = """
+viability V0
+rule kept: after confirm(digest = d, answer = "yes") do any(digest = d) unless confirm(digest = d, answer = "withdraw")
+rule never: forbid launch(code = 7)
+"""
+    async with kernel_on(tmp_path) as kernel:
+        root = await kernel.root("a", caps=(*ALL_TOOLS, *MAY_SPAWN), rules=kept)
+        reports: list[dict[str, Any]] = []
+
+        async def go() -> None:
+            reports.append(await call(root, "launch", code=7))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(go)
+            await until(lambda: bool(kernel.parts.state.approvals))
+            [asked] = await done(kernel.operator(), HumanPending())
+            await done(kernel.operator(), HumanApprove(approval=asked["id"], allow=True, digest=asked["digest"]))
+        assert reports[0]["rules"] == ["never"]
+        answers = [event.answer for event in kernel.parts.state.trace if event.kind == "confirm"]
+        assert answers == ["yes", "withdraw"]
+        await done(root, ProcExit())
+
+
 async def test_a_generation_under_rules_carries_a_mask_and_streams(tmp_path: Path) -> None:
     async with kernel_on(tmp_path) as kernel:
         root = await kernel.root("a", caps=(*ALL_TOOLS, *MAY_SPAWN))

@@ -200,10 +200,23 @@ class Job:
             )
         except Refusal as refusal:
             self._end("denied", code=refusal.code, reason=refusal.reason)
+            self._withdraw()
             return
         self.running.defer(self._hold.release)
         self.intent = msgspec.structs.replace(self.intent, cap=self._hold.cap, spend=self._hold.spend)
         self._judge()
+        if not self.is_admitted:
+            self._withdraw()
+
+    def _withdraw(self) -> None:
+        """Take back the confirmation of a call that is refused all the same: nobody waits for it any more, and the
+        next attempt asks again."""
+        assert self.intent is not None
+        event = self.parts.guardian.note(
+            self.running.pid, "confirm", self.parts.clock.now(), tool=self.intent.tool, args=self.intent.arguments,
+            by="kernel", answer="withdraw",
+        )  # fmt: skip
+        self.late.extend(self.parts.guardian.facts(event))
 
     def _question(self, kind: str, why: str) -> Question:
         assert self.intent is not None
