@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import msgspec
+from msgspec import structs
 
 from aios.abi.frames import FrameError
 from aios.guard.solving.child import Child
@@ -25,6 +26,7 @@ from aios.guard.solving.messages import (
     Answer,
     Ask,
     Cause,
+    Feasible,
     Ready,
     Request,
     Sat,
@@ -38,6 +40,8 @@ DEADLINE_S = 0.05
 START_S = 20.0
 """How long a child may take until its first word, on a busy machine too."""
 MOST_WAITING = 1024
+MOST_SYSTEMS, MOST_FORMULAS = 64, 512
+"""What a child keeps; beyond it forgets everything and is told again."""
 SPARE_S = 0.25
 """What a blocking question gets beyond the solver's own limit, which is soft."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
@@ -163,8 +167,9 @@ class Solver:
         if not self._flying:
             self._since = time.monotonic()
         self._flying.append(ticket)
+        ask = ticket.ask if isinstance(ticket.ask, Solve) else _untold(ticket.ask, self._child.told)
         try:
-            self._child.send(ENCODER.encode(Request(ticket.id, ticket.ask)))
+            self._child.send(ENCODER.encode(Request(ticket.id, ask)))
         except OSError:
             return  # the thread that waits for answers sees the end, and knows its reason
 
@@ -353,6 +358,18 @@ class Solver:
         if child is not None:
             child.end()
         self._on_answer()
+
+
+def _untold(ask: Feasible, told: dict[str, set[str]]) -> Feasible:
+    """Return the question without what the child was told before, and note what it is told now."""
+    known = told.get(ask.system, set[str]())
+    new = {name: formula for name, formula in ask.formulas.items() if name not in known}
+    if len(told) <= MOST_SYSTEMS and len(known) + len(new) <= MOST_FORMULAS:
+        told[ask.system] = known | new.keys()
+        return structs.replace(ask, formulas=new)
+    told.clear()
+    told[ask.system] = set(ask.formulas)
+    return structs.replace(ask, forgets=True)
 
 
 def _pause(failures: int) -> float:

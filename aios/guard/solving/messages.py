@@ -26,6 +26,24 @@ class Solve(msgspec.Struct, frozen=True, tag="solve"):
     """Whether `Unsat` is to name the assertions (`:named`) that contradict each other."""
 
 
+class Feasible(msgspec.Struct, frozen=True, tag="feasible"):
+    """What some whole-numbered variables can still be, when all rules must hold and some variables are decided."""
+
+    system: str
+    """Questions with the same name have the same variables and share a warm solver."""
+    ranges: tuple[tuple[int | None, int | None], ...]
+    """First and last value of each variable; None: no end."""
+    rules: tuple[str, ...]
+    """Names of the formulas that must hold (`solving.formulas`, as JSON)."""
+    formulas: dict[str, Any]
+    """What the names stand for; the child keeps it, so the client leaves out what it was told."""
+    decided: tuple[tuple[int, int], ...]
+    targets: tuple[int, ...]
+    most_spans: int = 16
+    forgets: bool = False
+    """Whether the child is to forget all systems first."""
+
+
 class Sat(msgspec.Struct, frozen=True, tag="sat"):
     """There is a model; `values` are those of the terms, as SMT-LIB2 writes them."""
 
@@ -38,6 +56,12 @@ class Unsat(msgspec.Struct, frozen=True, tag="unsat"):
     core: tuple[str, ...] = ()
 
 
+class Spans(msgspec.Struct, frozen=True, tag="spans"):
+    """For each target the rising spans of values that are possible; none at all: nothing is, for no target."""
+
+    spans: tuple[tuple[tuple[int | None, int | None], ...], ...]
+
+
 class Unknown(msgspec.Struct, frozen=True, tag="no-answer"):
     """No answer."""
 
@@ -45,8 +69,8 @@ class Unknown(msgspec.Struct, frozen=True, tag="no-answer"):
     reason: str
 
 
-Ask = Solve
-Answer = Sat | Unsat | Unknown
+Ask = Solve | Feasible
+Answer = Sat | Unsat | Spans | Unknown
 
 
 class Request(msgspec.Struct, frozen=True):
