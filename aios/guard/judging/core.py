@@ -1,48 +1,48 @@
 """The core of a refusal: a smallest set of past events because of which one rule says no (RULES.md S15).
 
-Found by replaying fewer and fewer of the last events under that rule. Locally minimal: leave any one out and the rule
-no longer denies. Empty where the reason is an absence, or lies further back than the events that are kept.
+Found by replaying fewer and fewer of the events that the log keeps, under that rule. Locally minimal: leave any one
+out and the rule no longer denies. Empty where the reason is an absence; None where what is kept does not explain it.
+An answer keeps the call that it answers, also where the start is not in the core.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from aios.guard.monitor.facts import Happening
+from aios.guard.judging.log import Entry, Log
 from aios.guard.monitor.monitor import Monitor
 from aios.guard.monitor.program import Program
 
-MOST_EVENTS = 48
-"""Events looked at: bounds the time of a refusal, not the rules' memory."""
-
-
-class Entry(NamedTuple):
-    """One event as the monitor took it in."""
-
-    pid: int
-    event: Happening
-    cause: int | None
+FAR = "the events behind it lie too far back to be named"
 
 
 class Refusal(NamedTuple):
-    """What is to be explained: after the trace, `denies` says no. `pid`: only its events count; None: all do."""
+    """What is to be explained: after the trace, `denies` says no.
+
+    `pid`: only events of its line count; None: all do. `tools`: only events of these tools can matter; None: any.
+    """
 
     program: Program
     pid: int | None
     denies: Callable[[Monitor], bool]
+    tools: frozenset[str] | None = None
 
     def holds(self, entries: Sequence[Entry]) -> bool:
         """Whether it says no after these events alone."""
         monitor = Monitor(self.program)
         for entry in entries:
+            if entry.event.kind == "fork":
+                monitor.fork(int(entry.event.args["parent"]), entry.pid)
             monitor.record(entry.pid, entry.event, entry.cause)
         return self.denies(monitor)
 
 
-def find_core(refusal: Refusal, log: Sequence[Entry]) -> tuple[int, ...]:
+def find_core(refusal: Refusal, log: Log) -> tuple[int, ...] | None:
     """Return the numbers of a locally minimal set of events after which the refusal holds."""
-    kept = [entry for entry in log if refusal.pid is None or entry.pid == refusal.pid]
-    if refusal.holds([]) or not refusal.holds(kept):
+    if refusal.holds([]):
         return ()
+    kept = next((view for view in _views(refusal, log) if refusal.holds(view)), None)
+    if kept is None:
+        return None
     size = len(kept)
     while size > 0:
         kept = _thinned(refusal, kept, size)
@@ -50,6 +50,15 @@ def find_core(refusal: Refusal, log: Sequence[Entry]) -> tuple[int, ...]:
     while (fewer := _thinned(refusal, kept, 1)) != kept:
         kept = fewer
     return tuple(entry.event.seq for entry in kept)
+
+
+def _views(refusal: Refusal, log: Log) -> Iterator[list[Entry]]:
+    """What may explain it, the cheapest first."""
+    pids = None if refusal.pid is None else log.line_of(refusal.pid)
+    yield log.recent(pids)
+    if refusal.tools is not None:
+        yield log.wide(pids, refusal.tools)
+    yield log.wide(pids, None)
 
 
 def _thinned(refusal: Refusal, kept: list[Entry], size: int) -> list[Entry]:

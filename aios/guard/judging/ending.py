@@ -35,6 +35,11 @@ def is_objected(monitor: Monitor, pid: int, call: Happening) -> bool:
     return bool(waiting(monitor, pid) or monitor.owed(pid) or monitor.uncertain(pid, call))
 
 
+def owes(monitor: Monitor, pid: int, call: Happening) -> bool:
+    """Whether a duty stands against the call."""
+    return bool(monitor.neglected(pid, call) if call.kind == "start" else monitor.owed(pid))
+
+
 def objections(monitor: Monitor, pid: int, call: Happening) -> list[Objection]:
     """Return the objections, in the order of their ids."""
     if call.kind == "start":

@@ -4,7 +4,7 @@ Evaluates parts of formulas in the frame of the refusal; decides nothing.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aios.guard.language.sorts import example
@@ -130,13 +130,26 @@ class Explainer:
     def _past(self, phi: Past | Since, wanted: bool) -> Finding:
         text = phi_text(phi, self._frame.env)
         unknown = self._value(phi) is None
-        state = "is not certain while calls are without an answer" if unknown else ("is false" if wanted else "is true")
+        state = self._doubt(phi) if unknown else ("is false" if wanted else "is true")
         if wanted and isinstance(phi, Past) and phi.kind == "once":
             missing = list(self._wanted(phi.phi))
             if missing and not unknown:
                 return Finding(f"'{missing[0].text}' has not happened{' in time' * (phi.window is not None)}", missing)
             return Finding(f"'{text}' {state}", missing)
         return Finding(f"'{text}' {state}")
+
+    def _doubt(self, phi: Past | Since) -> str:
+        """Why nobody knows: calls may still be answered, or what was answered does not tell."""
+        frame = self._frame
+        settled = replace(frame, own_extension=None, shared_extension=None)
+        if self._program.formulas[id(phi)](settled) is None:
+            return "is unknown: an event does not tell"
+        waiting = {
+            call.seq
+            for extension in (frame.own_extension, frame.shared_extension)
+            for call in (extension.events if extension is not None else ())
+        }
+        return f"is not certain while calls are without an answer: {', '.join(map(str, sorted(waiting)))}"
 
     def _wanted(self, phi: Phi) -> Iterator[Missing]:
         if isinstance(phi, Happens):

@@ -5,7 +5,6 @@ denial. Knows no clock and no I/O; time comes with each event.
 """
 
 import hashlib
-from collections import deque
 from collections.abc import Sequence
 from copy import copy
 from typing import Any
@@ -15,9 +14,10 @@ from aios.abi.core import MaskState
 from aios.abi.guard import Denial, TraceEvent, Verdict
 from aios.abi.tools import ToolSpec
 from aios.formats.canonical import call_digest
-from aios.guard.judging.core import MOST_EVENTS, Entry, Refusal, find_core
-from aios.guard.judging.ending import Objection, is_objected, objections, wanted_text
+from aios.guard.judging.core import FAR, Refusal, find_core
+from aios.guard.judging.ending import Objection, is_objected, objections, owes, wanted_text
 from aios.guard.judging.explain import Explainer
+from aios.guard.judging.log import Entry, Log
 from aios.guard.judging.plan import find_plan
 from aios.guard.language.sorts import declared, defaults
 from aios.guard.language.syntax import Param, Sort, Tool
@@ -64,8 +64,8 @@ class RuleGate:
         self._kept = Kept(self._program)
         self._version = 0
         self._time = 0
-        self._log: deque[Entry] = deque(maxlen=MOST_EVENTS)
-        """The last events, for the cores of refusals only; not part of the state."""
+        self._log = Log()
+        """For the cores of refusals only; not part of the state."""
         self._read: tuple[TraceEvent, Happening] | None = None
         self._broken = ""
         """Why the trace cannot be trusted any more; every later call is denied."""
@@ -114,8 +114,8 @@ class RuleGate:
 
         Raises RuleError, and changes nothing, if a rule turns out to be wrong.
         """
-        before = dict(self._specs)
-        self._specs.update({spec.name: spec for spec in tools})
+        before = self._specs
+        self._specs = {**before, **{spec.name: spec for spec in tools}}  # sister gates keep theirs
         try:
             self._program = self._compile()
         except Exception:
@@ -177,21 +177,28 @@ class RuleGate:
         self, rule: Any, pid: int, call: Happening, env: dict[str, Any]
     ) -> tuple[str, tuple[int, ...], tuple[str, ...]]:
         reason, missing = Explainer(self._program, self._monitor, pid, call).explain(rule, env)
-        refusal = Refusal(
-            self._program,
-            None if rule.rule.shared else pid,
-            lambda monitor: rule_value(rule, monitor.frame(pid, call), call) != "free",
-        )
-        return reason, find_core(refusal, self._log), tuple(missing)
+        denies = lambda monitor: rule_value(rule, monitor.frame(pid, call), call) != "free"  # noqa: E731
+        refusal = Refusal(self._program, None if self._shares else pid, denies, self._kept.heard(rule))
+        return *self._blamed(refusal, reason), tuple(missing)
 
     def _told(self, found: Objection, pid: int, call: Happening) -> Denial:
-        core = found.core
+        reason, core = found.reason, found.core
         if core is None:
-            is_shared = any(duty.shared for duty in self._program.duties.values())
-            refusal = Refusal(self._program, None if is_shared else pid, lambda other: is_objected(other, pid, call))
-            core = find_core(refusal, self._log)
+            refusal = Refusal(self._program, None if self._shares else pid, lambda other: owes(other, pid, call))
+            reason, core = self._blamed(refusal, reason)
         missing = tuple(dict.fromkeys(item.text for item in found.missing))
-        return Denial(found.id, found.line, word(found.value), found.reason, core, missing)
+        return Denial(found.id, found.line, word(found.value), reason, core, missing)
+
+    @property
+    def _shares(self) -> bool:
+        """Whether what other processes did can matter to a rule."""
+        program = self._program
+        return any(rule.rule.shared for rule in program.rules) or any(store.shared for store in program.stores)
+
+    def _blamed(self, refusal: Refusal, reason: str) -> tuple[str, tuple[int, ...]]:
+        """The reason and its core; the reason says so where the core cannot be found any more."""
+        core = find_core(refusal, self._log)
+        return (f"{reason}; {FAR}", ()) if core is None else (reason, core)
 
     def _unjudgeable(self, event: TraceEvent) -> Verdict | None:
         if self._broken:
@@ -263,7 +270,7 @@ class RuleGate:
         happening = self.read(event)
         self._monitor.record(event.pid, happening, event.cause)
         self._kept.note(event.pid, happening)
-        self._log.append(Entry(event.pid, happening, event.cause))
+        self._log.note(Entry(event.pid, happening, event.cause))
 
     def read(self, event: TraceEvent) -> Happening:
         """Read an event as rules see it. The last start is remembered: it is judged and then recorded."""
@@ -379,7 +386,7 @@ class RuleGate:
     def fresh(self) -> "RuleGate":
         """A gate for the same rules with an empty trace; costs no compilation."""
         other = copy(self)
-        other._monitor, other._log = Monitor(self._program), deque(maxlen=MOST_EVENTS)
+        other._monitor, other._log = Monitor(self._program), Log()
         other._kept = self._kept.emptied()
         other._version, other._time, other._broken = 0, 0, ""
         return other
@@ -387,7 +394,7 @@ class RuleGate:
     def twin(self, pid: int) -> "RuleGate":
         """An independent gate in the same state, for what concerns `pid`: plans are tried on it."""
         other = copy(self)
-        other._monitor, other._log = Monitor(self._program), deque(maxlen=0)
+        other._monitor, other._log = Monitor(self._program), Log(self._log)
         other._kept = self._kept.emptied()
         for scope in (SHARED, pid):
             other._monitor.scopes[scope] = self._monitor.copied(scope)

@@ -74,6 +74,10 @@ class Kept:
                 del found[tool, index]
         return found
 
+    def heard(self, rule: CompiledRule) -> Heard:
+        """The tools whose events alone can change what the rule says; None: any event can."""
+        return self._heard[rule.index]
+
     def can_keep(self, rule: CompiledRule) -> bool:
         """Whether the rule's residuals outlast an event at all."""
         return self._heard[rule.index] is not None

@@ -46,6 +46,7 @@ class Monitor:
     def adopt(self, program: Program) -> None:
         """Go on with the same rules compiled anew (more tools are declared)."""
         self.program = program
+        self._extensions.clear()
 
     def _empty(self, *, shared: bool) -> Facts:
         facts = Facts(origins=Origins() if self.program.has_origins else None)

@@ -40,7 +40,7 @@ class Origins:
     def _add_text(self, text: str, labels: tuple[str, ...]) -> None:
         if text not in self.texts:
             self.texts[text] = set()
-            for word in set(_WORD.findall(text)):
+            for word in dict.fromkeys(_WORD.findall(text)):  # not a set: equal histories have equal states
                 self.words.setdefault(word, []).append(text)
         self.texts[text].update(labels)
 

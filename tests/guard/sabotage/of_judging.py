@@ -1,0 +1,62 @@
+"""Bugs in the gate, in ends, cores and plans."""
+
+from tests.guard.sabotage.mutant import Mutant
+
+JUDGING = (
+    Mutant(
+        "a plan is not re-checked",
+        "judging/plan.py",
+        "            if after.allows(event):\n                return (*steps, step)\n",
+        "            if not missing.kind or after.read(event):\n                return (*steps, step)\n",
+        "guard/test_explanations.py::test_a_plan_of_several_steps_makes_the_call_admitted",
+    ),
+    Mutant(
+        "trying a plan changes the trace",
+        "judging/plan.py",
+        "    twin, args = gate.twin(event.pid), {name",
+        "    twin, args = gate, {name",
+        "guard/test_explanations.py::test_looking_for_a_plan_changes_nothing",
+    ),
+    Mutant(
+        "a core is not thinned to the last event",
+        "judging/core.py",
+        "    while (fewer := _thinned(refusal, kept, 1)) != kept:\n        kept = fewer\n",
+        "",
+        "guard/test_explanations.py::test_a_core_denies_and_no_event_of_it_can_be_left_out",
+    ),
+    Mutant(
+        "a fault inside lets the call pass",
+        "judging/gate.py",
+        'return self._refuse("!internal", f"the guard failed: {type(error).__name__}: {error}")',
+        "return Verdict(True, version=self._version)",
+        "guard/test_fine_points.py::test_whatever_breaks_inside_the_answer_is_no",
+    ),
+    Mutant(
+        "an answer to a call that never was is taken in",
+        "judging/gate.py",
+        "return event.cause is not None and (event.cause in facts.outstanding or facts.is_settled(event.cause))",
+        "return event.cause is not None",
+        "guard/test_cases.py::test_an_impossible_event_ends_all_trust",
+    ),
+    Mutant(
+        "a running call does not hold up the end",
+        "judging/ending.py",
+        "return [seq for seq, call in monitor.facts(pid).outstanding.items() if not call.lost]",
+        "return [seq for seq, call in monitor.facts(pid).outstanding.items() if call.lost]",
+        "guard/test_duties.py::test_calls_without_an_answer_hold_up_the_end",
+    ),
+    Mutant(
+        "an uncertain duty does not hold up the end",
+        "judging/ending.py",
+        "return bool(waiting(monitor, pid) or monitor.owed(pid) or monitor.uncertain(pid, call))",
+        "return bool(waiting(monitor, pid) or monitor.owed(pid))",
+        "guard/test_fine_points.py::test_an_uncertain_duty_holds_up_the_end",
+    ),
+    Mutant(
+        "after a broken line the trace is trusted",
+        "workbench/replay.py",
+        "        if fault.code != _HARMLESS:\n            self.gate.distrust",
+        '        if fault.code not in (_HARMLESS, "json", "fields"):\n            self.gate.distrust',
+        "guard/test_replay.py::test_after_a_fault_nothing_is_allowed_any_more",
+    ),
+)

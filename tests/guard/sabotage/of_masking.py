@@ -1,0 +1,168 @@
+"""Bugs in residuals, in what is kept of them, and in the mask."""
+
+from tests.guard.sabotage.mutant import Mutant
+
+_FINE = "guard/test_mask_fine_points.py"
+_AGREE = "guard/test_residual.py::test_residuals_of_complete_arguments_agree_with_the_gate"
+_KEPT = "guard/test_residual.py::test_residuals_that_are_kept_are_those_that_would_be_found_anew"
+
+RESIDUAL = (
+    Mutant(
+        "a comparison's sides are flipped without its sign",
+        "masking/residual.py",
+        '"<": ">", "<=": ">="',
+        '"<": "<", "<=": "<="',
+        f"{_FINE}::test_a_constant_may_stand_on_either_side",
+    ),
+    Mutant(
+        "in a case the others stand where the absent belong",
+        "masking/residual.py",
+        'else ["case", args[0], rows, other, unknown]',
+        'else ["case", args[0], rows, unknown, other]',
+        _AGREE,
+    ),
+    Mutant(
+        "a row equal to the absent one is dropped",
+        "masking/residual.py",
+        "rows = [row for row in rows if row[1] != other]",
+        "rows = [row for row in rows if row[1] != unknown]",
+        _AGREE,
+    ),
+    Mutant(
+        "what is left of a limit forgets what was charged",
+        "masking/residual.py",
+        "const_json(bound - total)",
+        "const_json(bound)",
+        f"{_FINE}::test_what_was_charged_is_taken_from_what_is_left",
+    ),
+    Mutant(
+        "an unknown total leaves a limit open",
+        "masking/residual.py",
+        '        if total is UNKNOWN or order("<=", total, bound) is None:\n            return None\n',
+        '        if total is UNKNOWN or order("<=", total, bound) is None:\n            return True\n',
+        f"{_FINE}::test_a_total_that_nobody_knows_leaves_nothing",
+    ),
+    Mutant(
+        "not unknown is true",
+        "masking/residual.py",
+        "    if part is None or part == OPAQUE:\n        return part\n",
+        "    if part is None or part == OPAQUE:\n        return part or True\n",
+        _AGREE,
+    ),
+    Mutant(
+        "the duty of the last slot leaves no residual",
+        "masking/residual.py",
+        '        rules += [["!duty", self._owed(name, duty)] for duty in self._pressing]\n',
+        "",
+        "guard/test_duties.py::test_the_mask_knows_the_last_slot",
+    ),
+    Mutant(
+        "a confirmed call is offered to every tool",
+        "masking/residual.py",
+        "if tool == self._tool and closure(frame) is True:",
+        "if closure(frame) is True:",
+        f"{_FINE}::test_a_confirmation_is_for_its_own_tool_and_for_what_it_leaves_out",
+    ),
+    Mutant(
+        "a kept residual outlives the registers that it read",
+        "masking/kept.py",
+        "        triggers |= _events(program, clause)\n",
+        "        pass\n",
+        _KEPT,
+    ),
+    Mutant(
+        "a kept residual outlives what it heard itself",
+        "masking/kept.py",
+        "        triggers |= node.triggers\n",
+        "        pass\n",
+        _KEPT,
+    ),
+    Mutant(
+        "a kept residual outlives the events of other processes",
+        "masking/kept.py",
+        "any(store.shared for store in stores)",
+        "False",
+        f"{_FINE}::test_what_is_kept_ends_with_an_event_elsewhere_that_it_hears",
+    ),
+    Mutant(
+        "a kept residual outlives its window",
+        "masking/kept.py",
+        "        node.window for node in rule.nodes\n",
+        "        False for node in rule.nodes\n",
+        f"{_FINE}::test_what_is_kept_ends_with_its_window",
+    ),
+)
+
+MASK = (
+    Mutant(
+        "a key may be written twice",
+        "masking/standing.py",
+        "choices.key(name).startswith(written) and name not in args and choices.can_take(name, args)",
+        "choices.key(name).startswith(written) and choices.can_take(name, args)",
+        f"{_FINE}::test_no_key_is_opened_twice",
+    ),
+    Mutant(
+        "a required argument may be left out",
+        "masking/standing.py",
+        "if args is None or any(name not in args and not choices.params[name][1] for name in choices.params):",
+        "if args is None:",
+        f"{_FINE}::test_a_call_is_closed_only_when_it_is_whole",
+    ),
+    Mutant(
+        "a number's decimals are off by one",
+        "masking/numbers.py",
+        "after = done + Fraction(1, 10 ** len(fraction))",
+        "after = done + Fraction(1, 10 ** (len(fraction) + 1))",
+        f"{_FINE}::test_a_prefix_can_grow_exactly_into_the_numbers_that_begin_with_it",
+    ),
+    Mutant(
+        "a range includes its open end",
+        "masking/numbers.py",
+        "last = None if high is None else math.ceil(high) - 1",
+        "last = None if high is None else math.ceil(high)",
+        f"{_FINE}::test_marks_cut_the_units_into_parts_that_do_not_overlap",
+    ),
+    Mutant(
+        "negative numbers are ranged like positive ones",
+        "masking/numbers.py",
+        "    if sign < 0:\n        low, high = -high, -low\n",
+        "",
+        f"{_FINE}::test_a_prefix_can_grow_exactly_into_the_numbers_that_begin_with_it",
+    ),
+    Mutant(
+        "an absent argument passes for a confirmed one",
+        "masking/choices.py",
+        "if (told is UNKNOWN) is not (value is UNKNOWN) or (told is not UNKNOWN and same(value, told) is not True):",
+        "if told is not UNKNOWN and value is not UNKNOWN and same(value, told) is not True:",
+        f"{_FINE}::test_a_confirmation_is_for_its_own_tool_and_for_what_it_leaves_out",
+    ),
+    Mutant(
+        "unknown is enough for the mask",
+        "masking/choices.py",
+        "next((rule for rule, node in self.rules if not worth(node, args) & TRUE), None)",
+        "next((rule for rule, node in self.rules if not worth(node, args) & (TRUE | UNSURE)), None)",
+        f"{_FINE}::test_what_is_unknown_cannot_be_written",
+    ),
+    Mutant(
+        "what was found at a place is kept for other arguments",
+        "masking/standing.py",
+        "return parser.place, parser.done, parser.name, spot, reader.key, reader.value, args",
+        "return parser.place, parser.done, parser.name, spot, reader.key, reader.value",
+        f"{_FINE}::test_a_fork_with_another_argument_has_another_mask",
+    ),
+    Mutant(
+        "newer residuals leave the old findings in place",
+        "masking/mask.py",
+        "        self._rulebook = Rulebook(state, self._tools, self._rulebook)\n"
+        "        self._places, self._free, self._known = {}, {}, None\n",
+        "        self._rulebook = Rulebook(state, self._tools, self._rulebook)\n        self._known = None\n",
+        "guard/test_mask.py::test_newer_residuals_take_effect_in_the_middle_of_a_name",
+    ),
+    Mutant(
+        "a second spelling of a number cannot be written",
+        "masking/spelling.py",
+        'return [str(int(value)), f"{int(value)}.0"] if is_decimal else [str(int(value))]',
+        "return [str(int(value))]",
+        f"{_FINE}::test_a_whole_decimal_has_two_spellings",
+    ),
+)

@@ -1,0 +1,39 @@
+"""T2 and T8 of the guard on drawn histories: incremental is from scratch, wherever cut; refusals explain themselves."""
+
+from collections import Counter
+
+from tests.guard import incremental, test_explanations
+from tests.guard.histories import history
+from tests.prove.check import Check, Outcome
+
+_LENGTH, _LONG = 18, 40
+_FIRST = 1 << 20
+"""Seeds beyond those of the tests."""
+
+
+def cut(seed: int) -> Outcome:
+    """One history, saved and restored at every split."""
+    return Outcome(counts={"splits": incremental.a_saved_state_goes_on_alike(history(_FIRST + seed, _LENGTH))})
+
+
+def alike(seed: int) -> Outcome:
+    """One longer history: watched or not, with ticks or without, seen by a twin and by a kernel that starts again."""
+    drawn = history(_FIRST + seed, _LONG)
+    incremental.equal_histories_are_equal(drawn)
+    incremental.a_twin_goes_on_alike(drawn, seed)
+    incremental.a_kernel_that_starts_again_knows_the_same(drawn, seed)
+    return Outcome(counts={"ticks": incremental.ticks_change_nothing(drawn, seed)})
+
+
+def explained(seed: int) -> Outcome:
+    """All refusals of one history: their cores are minimal, their plans lead to the call."""
+    seen: Counter[str] = Counter()
+    test_explanations.explain_all(_FIRST + seed, _LONG, seen)
+    return Outcome(counts=seen)
+
+
+CHECKS = (
+    Check("cut", cut, wanted={"splits": 20_000}),
+    Check("alike", alike, wanted={"cases": 2_000, "ticks": 20_000}),
+    Check("explained", explained, wanted={"core": 4_000, "absence": 4_000, "plan": 400}),
+)
