@@ -226,18 +226,20 @@ class RuleGate:
     def record(self, event: TraceEvent) -> None:
         """Take in an event that happened.
 
-        An event that cannot be (number or time running backwards, answer to a call that never was) marks the trace
-        as broken: every later call is denied as `!trace`.
+        An event that cannot be (number or time running backwards, answer to a call that never was), or at which the
+        guard itself fails, marks the trace as broken: every later call is denied as `!trace`.
         """
         wrong = self._impossible(event)
         if wrong:
             self._broken = self._broken or f"event {event.seq}: {wrong}"
         self._version = max(self._version, event.seq)
         self._time = max(self._time, micros(event.time))
-        if not wrong and event.kind == "tick":
-            self._monitor.pass_time(self._time, event.seq)
-        elif not wrong:
+        if wrong:
+            return
+        try:
             self._take(event)
+        except Exception as error:  # noqa: BLE001 - half an event taken in: what follows would be judged wrongly
+            self.distrust(f"event {event.seq}: the guard failed: {type(error).__name__}: {error}")
 
     def distrust(self, why: str) -> None:
         """Take the trace as broken from here on: every later call is denied as `!trace`."""
@@ -262,15 +264,18 @@ class RuleGate:
         return event.cause is not None and (event.cause in facts.outstanding or facts.is_settled(event.cause))
 
     def _take(self, event: TraceEvent) -> None:
+        if event.kind == "tick":
+            return self._monitor.pass_time(self._time, event.seq)
         facts = self._monitor.facts(event.pid)
         if event.kind in _ANSWERS and event.cause not in facts.outstanding:
-            return  # a second answer: the first one counts
+            return None  # a second answer: the first one counts
         if event.kind == "fork":
             self._monitor.fork(int(event.args["parent"]), event.pid)
         happening = self.read(event)
         self._monitor.record(event.pid, happening, event.cause)
         self._kept.note(event.pid, happening)
         self._log.note(Entry(event.pid, happening, event.cause))
+        return None
 
     def read(self, event: TraceEvent) -> Happening:
         """Read an event as rules see it. The last start is remembered: it is judged and then recorded."""

@@ -17,6 +17,7 @@ from aios.abi.frames import FrameReader, frame
 
 CHUNK_BYTES = 256 * 1024
 TAIL_BYTES = 2048
+KILLED = "it was killed"
 _NEEDED = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME")
 """What Python itself may need to start."""
 
@@ -81,17 +82,17 @@ class Child:
             return []
         return self._reader.feed(data) if data else None
 
-    def end(self, *, grace_s: float = 0.0) -> str:
-        """Kill it unless it ends by itself within `grace_s`, release everything; return how it ended."""
+    def end(self, *, grace_s: float = 0.0) -> tuple[str, str]:
+        """Kill it unless it ends by itself within `grace_s`, release everything; return its end and last words."""
         try:
             ending = _ending(self._process.wait(grace_s))
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-            ending = "it was killed"
+            ending = KILLED
         words = self._last_words()
         self._close()
-        return f"{ending}: {words}" if words else ending
+        return ending, words
 
     def _last_words(self) -> str:
         self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - TAIL_BYTES))

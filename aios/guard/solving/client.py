@@ -19,7 +19,7 @@ import msgspec
 from msgspec import structs
 
 from aios.abi.frames import FrameError
-from aios.guard.solving.child import Child
+from aios.guard.solving.child import KILLED, Child
 from aios.guard.solving.messages import (
     ENCODER,
     SAYINGS,
@@ -31,9 +31,11 @@ from aios.guard.solving.messages import (
     Request,
     Sat,
     Solve,
+    Spans,
     Unknown,
     Unsat,
 )
+from aios.guard.solving.projection import is_rising
 
 DEADLINE_S = 0.05
 """Until a question's child is killed, unless the question says otherwise."""
@@ -85,7 +87,7 @@ class SolverStatistics:
     starts: int = 0
     """Children started."""
     kills: int = 0
-    """Children ended because they were late or wrote garbage."""
+    """Children that did not end by themselves."""
     pid: int | None = None
     """The child at hand."""
     version: str = ""
@@ -101,10 +103,16 @@ class Solver:
     """Asks a child process, which it starts at the first question. May be used by several threads."""
 
     def __init__(
-        self, command: Sequence[str], *, deadline_s: float = DEADLINE_S, on_answer: Callable[[], None] = lambda: None
+        self,
+        command: Sequence[str],
+        *,
+        deadline_s: float = DEADLINE_S,
+        start_s: float = START_S,
+        on_answer: Callable[[], None] = lambda: None,
     ) -> None:
         """`on_answer` is called from another thread when answers came in."""
-        self._command, self._deadline_s, self._on_answer = tuple(command), deadline_s, on_answer
+        self._command, self._on_answer = tuple(command), on_answer
+        self._deadline_s, self._start_s = deadline_s, start_s
         self._lock = threading.Lock()
         self._waiting: deque[Ticket] = deque()
         """Not sent yet: there is no child, or it is not ready."""
@@ -271,7 +279,7 @@ class Solver:
         if self._child is None:
             return None
         if not self._is_ready:
-            return self._since + START_S
+            return self._since + self._start_s
         return self._since + self._flying[0].deadline_s if self._flying else None
 
     def _lateness(self) -> _Failure | None:
@@ -280,7 +288,7 @@ class Solver:
             if due is None or time.monotonic() < due:
                 return None
             if not self._is_ready:
-                return _Failure("start", f"the solver did not start within {START_S:g} s")
+                return _Failure("start", f"the solver did not start within {self._start_s:g} s")
             return _Failure("timeout", f"no answer within {self._flying[0].deadline_s * 1000:g} ms")
 
     def _take_answers(self) -> _Failure | None:
@@ -313,9 +321,19 @@ class Solver:
             return self._begin(said)
         if not self._flying or said.id != self._flying[0].id:
             return _Failure("garbage", f"the solver answered question {said.id}, which is not the next one")
-        self._settle(self._flying.popleft(), said.answer)
+        if not _fits(said.answer, self._flying[0].ask):
+            return _Failure("garbage", f"the solver answered something else than was asked: {str(said.answer)[:80]}")
+        ticket = self._flying.popleft()
+        if isinstance(ticket.ask, Feasible) and isinstance(said.answer, Unknown):
+            self._forget(ticket.ask)
+        self._settle(ticket, said.answer)
         self._since, self._failures = time.monotonic(), 0
         return None
+
+    def _forget(self, ask: Feasible) -> None:
+        """Tell the system's formulas again: where the child failed it may not have taken them in."""
+        assert self._child is not None
+        self._child.told.pop(ask.system, None)
 
     def _begin(self, said: Ready) -> _Failure | None:
         if self._is_ready:
@@ -332,11 +350,11 @@ class Solver:
         with self._lock:
             child, self._child, was_ready = self._child, None, self._is_ready
             self._is_ready = False
-        ending = "" if child is None else child.end(grace_s=_DEATH_S if failure.cause == "crash" else 0.0)
+        ending, words = ("", "") if child is None else child.end(grace_s=_DEATH_S if failure.cause == "crash" else 0.0)
         cause: Cause = failure.cause if was_ready or failure.cause != "crash" else "start"
-        answer = Unknown(cause, f"{failure.reason}: {ending}" if ending else failure.reason)
+        answer = Unknown(cause, ": ".join(filter(None, (failure.reason, ending, words))))
         with self._lock:
-            self._kills += failure.cause in ("timeout", "garbage")
+            self._kills += ending == KILLED
             self._failures += 1
             pause = _pause(self._failures)
             self._not_before = time.monotonic() + pause
@@ -370,6 +388,19 @@ def _untold(ask: Feasible, told: dict[str, set[str]]) -> Feasible:
     told.clear()
     told[ask.system] = set(ask.formulas)
     return structs.replace(ask, forgets=True)
+
+
+def _fits(answer: Answer, ask: Ask) -> bool:
+    """Whether the answer is one to such a question."""
+    match answer:
+        case Unknown():
+            return True
+        case Sat(values):
+            return isinstance(ask, Solve) and len(values) == len(ask.terms)
+        case Unsat(core):
+            return isinstance(ask, Solve) and (ask.wants_core or not core)
+        case Spans(spans):
+            return isinstance(ask, Feasible) and len(spans) == len(ask.targets) and all(map(is_rising, spans))
 
 
 def _pause(failures: int) -> float:

@@ -5,7 +5,7 @@ and never adds one). Knows no formulas with alternatives and no solver.
 Invariant: every value of a span has partners among the whole numbers; `is_exact` says that no other value has.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import gcd
 from typing import NamedTuple
 
@@ -55,6 +55,11 @@ def merged(spans: Iterable[Span]) -> list[Span]:
         else:
             found.append(span)
     return found
+
+
+def is_rising(spans: Sequence[Span]) -> bool:
+    """Whether each span has values, and begins behind the one before it."""
+    return merged(spans) == list(spans) and all(low is None or high is None or low <= high for low, high in spans)
 
 
 def _touch(left: Span, right: Span) -> bool:
