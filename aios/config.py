@@ -125,6 +125,9 @@ class Settings(EngineSettings):
     durability: Durability = "crash"
     rules: Annotated[tuple[Path, ...], NoDecode] = ()
     """Rule files; as text (in the environment), a list with the separator of PATH, or a JSON list."""
+    guard_mode: Literal["mask", "resample", "hybrid"] = "mask"
+    """How the rules steer the decoding of calls where a request does not say: forbidden tokens are masked; or a refused
+    call is drawn again, a few times; or it is masked only after a refusal. The gate judges every call in any case."""
     cores: dict[str, CoreSettings] = Field(default_factory=dict)
     """Where model calls run, by name; empty = one engine host of our own. A call that names a model runs on a core that
     serves it, one that names none on any of them."""

@@ -54,6 +54,11 @@ class Sampling(Model):
     taken for `exact`; `Generation.jump_forward` says what was done."""
 
 
+GuardMode = Literal["mask", "resample", "hybrid"]
+"""How the guard steers a generation. `mask`: no token is taken from which no allowed call can be completed.
+`resample`: tokens are free; a complete call that the gate would refuse is decoded again by another draw, a few times,
+and then masked. `hybrid`: free at first, masked after a refusal."""
+
 Finish = Literal["stop", "length", "tool_calls", "context_full", "no_compliant_call", "cancelled"]
 
 
@@ -76,6 +81,14 @@ class Usage(Model):
     """Drafted tokens that the row's own choice confirmed."""
     forced_tokens: int = 0
     """Completion tokens that the grammar left no choice about, taken without logits (jump-forward)."""
+    masked_steps: int = 0
+    """Tokens at which the guard alone forbade the favourite."""
+    refused_calls: int = 0
+    """Calls that the guard refused and that were decoded again, before anybody got them."""
+    stale_masks: int = 0
+    """Of these, those that an older state of the trace had still allowed."""
+    wasted_tokens: int = 0
+    """Tokens of what was decoded again; not among `completion_tokens`, but charged."""
 
 
 class TokenLogprob(Model):
@@ -93,6 +106,9 @@ class Generation(Model):
     text: str
     """Plain text outside tool calls."""
     tool_calls: tuple[ToolCall, ...] = ()
+    call_starts: tuple[int, ...] = Field(default=(), exclude_if=lambda value: not value)
+    """Completion tokens before each of `tool_calls`, where the core knows them; and before a further call, if one was
+    begun."""
     finish: Finish
     tokens: tuple[int, ...] = ()
     usage: Usage = Usage()

@@ -201,6 +201,9 @@ class TokenRow(msgspec.Struct, frozen=True):
     """Position at which the text begins that the answer could be gone on with from here; what stands before is void
     (an answer that began anew). Behind this row: nothing of it is (an answer to a question that only the core knows).
     """
+    calls_since: int | None = None
+    """Position at which the output's first call begins, or what may yet be one: from there on all may be decoded again
+    when the guard refuses a call."""
 
 
 class Called(ContextMessage, frozen=True, kw_only=True, tag="called"):

@@ -76,6 +76,21 @@ class TokenMasked(Event, frozen=True, kw_only=True, tag="guard.masked"):
     trace_version: int
 
 
+class CallRedone(Event, frozen=True, kw_only=True, tag="guard.redone"):
+    """A call that the gate would refuse is decoded again from its first token on; nobody got it."""
+
+    context: str
+    tool: str
+    """Empty where the call was not complete: the rules had changed so that it could not be any more."""
+    rules: tuple[str, ...]
+    why: str
+    """`stale_mask` (an older state of the trace still allowed it), or the mode: `resample`, `hybrid`."""
+    masked: bool
+    """Whether the next try is masked."""
+    tokens: int
+    """How many are void."""
+
+
 class GateJudged(Event, frozen=True, kw_only=True, tag="guard.gate"):
     tool: str
     arguments: dict[str, Any]
@@ -181,6 +196,7 @@ AnyEvent = (
     | TokensStreamed
     | GenerationRecovered
     | TokenMasked
+    | CallRedone
     | GateJudged
     | ToolStarted
     | ToolFinished

@@ -196,6 +196,9 @@ class KernelStatus(Model):
     policy: str = ""
     rules: tuple[str, ...] = ()
     """Digests of the rule files in force."""
+    guard: dict[str, int] = Field(default_factory=dict)
+    """Since the start: calls allowed and denied by the gate, calls decoded again, of these those by stale masks, tokens
+    wasted so, favourites masked."""
     started_s: float = 0.0
     processes: int = 0
     syscalls: int = 0

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, TypeAdapter, model_validator
 
 from aios.abi.base import Json, Model
-from aios.abi.chat import Message, Sampling, ToolCall, ToolChoice
+from aios.abi.chat import GuardMode, Message, Sampling, ToolCall, ToolChoice
 from aios.abi.process import CapSpec, ProcessClass, Quota, Signal
 from aios.abi.tools import ToolSpec
 from aios.ids import SyscallId
@@ -47,6 +47,8 @@ class LlmGenerate(Call):
     output_schema: dict[str, Any] | None = None
     """JSON schema that the text must match (it becomes the grammar)."""
     sampling: Sampling = Sampling()
+    guard_mode: GuardMode | None = Field(default=None, exclude_if=_is_unset)
+    """How the rules steer the decoding; None: as the kernel is set. The gate judges every call all the same."""
 
     @model_validator(mode="after")
     def _can_be_continued(self) -> Self:

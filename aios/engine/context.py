@@ -137,6 +137,7 @@ class Turn:
         return Generation(
             text=self.output.text,
             tool_calls=self.output.tool_calls,
+            call_starts=self.output.starts,
             finish=finish,
             tokens=tuple(self.generated),
             usage=self.usage(now),

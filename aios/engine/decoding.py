@@ -120,7 +120,7 @@ class Decoding:
         position = len(turn.generated)
         turn.generated.append(token)
         context.tokens.append(token)
-        text = "" if token in self._lexicon.eos_ids else turn.output.push(self._lexicon.token_bytes[token])
+        text = "" if token in self._lexicon.eos_ids else turn.output.push(self._lexicon.token_bytes[token], position)
         finish = self._advance(context, turn, token)
         if finish is None and turn.lacks_word and context not in self._callers:
             self._callers.append(context)
@@ -136,6 +136,7 @@ class Decoding:
                 text=text,
                 masked=choice.masked,
                 logprob=choice.logprob,
+                calls_since=turn.output.calls_since,
             )
         )
         return finish is not None

@@ -244,10 +244,10 @@ class Desk:
 
     def _replay(self, turn: Turn) -> None:
         """Bring output and mask to the point that `generated` reached (the grammar follows when it is ready)."""
-        for token in turn.order.generated:
+        for position, token in enumerate(turn.order.generated):
             turn.generated.append(token)
             if token not in self._eos_ids:
-                turn.output.push(self._token_bytes[token])
+                turn.output.push(self._token_bytes[token], position)
             if turn.mask is not None:
                 masks.accept(turn.mask, token)
 

@@ -22,6 +22,8 @@ class Output:
         self._decoded = ""
         self._shown = 0
         self._cut: int | None = None
+        self._starts: list[int] = []
+        self._start: int | None = None
 
     @property
     def text(self) -> str:
@@ -38,13 +40,35 @@ class Output:
         """The complete calls so far."""
         return self._parser.calls if self._parser else ()
 
-    def push(self, data: bytes) -> str:
-        """Take the bytes of a token; return what became printable."""
-        if self._parser:
-            self._parser.feed(data)
-        else:
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """Where each call begins, one that is not complete too: its first token, of which nothing stands before it."""
+        return (*self._starts, *(() if self._start is None else (self._start,)))
+
+    @property
+    def calls_since(self) -> int | None:
+        """Where the first call begins, or what may yet become one; None outside of calls."""
+        return self._starts[0] if self._starts else self._start
+
+    def push(self, data: bytes, at: int = 0) -> str:
+        """Take the bytes of token number `at`; return what became printable."""
+        if not self._parser:
             self._decoded += self._decoder.decode(data)
-        return self._show(is_end=False)
+            return self._show(is_end=False)
+        self._parser.feed(data)
+        piece = self._show(is_end=False)
+        self._note_start(self._parser, at, has_shown=bool(piece))
+        return piece
+
+    def _note_start(self, parser: CallParser, at: int, *, has_shown: bool) -> None:
+        """Follow where calls begin. A token that has shown text and begun a tag belongs to the text if it can."""
+        while len(self._starts) < len(parser.calls):
+            self._starts.append(at if self._start is None else self._start)
+            self._start = None
+        if not parser.in_call and not parser.held:
+            self._start = None
+        elif self._start is None or has_shown:
+            self._start = at + (has_shown and not parser.in_call)
 
     def close(self) -> str:
         """The output ended: return what was held back."""

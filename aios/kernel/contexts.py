@@ -40,6 +40,12 @@ class Generating:
     """Position at which the text that counts begins."""
     calls: tuple[ToolCall, ...] = ()
     """Calls that it has completed so far, as far as the core told."""
+    is_overtaken: bool = False
+    """Whether its residuals have changed since it was submitted, by other events than its own calls."""
+    calls_since: int | None = None
+    """Position at which its first call begins, or what may yet be one."""
+    holds_calls: bool = False
+    """Whether a call may yet be decoded again: what stands from `calls_since` on is for nobody before the end."""
     prompt_tokens: int | None = None
     cached_tokens: int = 0
     result: Generation | None = None
@@ -60,6 +66,24 @@ class Generating:
         first = max(position, self.since)
         recovered = len(self.tokens) - len(self.texts)  # their texts are one entry
         return "".join(self.texts[max(0, first - recovered) if first else 0 :])
+
+    def num_texts(self, position: int) -> int:
+        """Return how many of `texts` belong to the first `position` tokens."""
+        recovered = len(self.tokens) - len(self.texts)
+        return max(position - recovered, min(1, position)) if position else 0
+
+    @property
+    def settled(self) -> int:
+        """How many tokens can be shown: no call begins before that may yet be decoded again."""
+        is_held = self.holds_calls and self.calls_since is not None
+        return min(len(self.tokens), self.calls_since or 0) if is_held else len(self.tokens)
+
+    def cut(self, position: int, calls: tuple[ToolCall, ...]) -> None:
+        """Go back to the first `position` tokens, which hold `calls`; what stood behind is void. It goes on."""
+        del self.texts[self.num_texts(position) :]
+        del self.tokens[position:]
+        self.since, self.calls, self.calls_since = min(self.since, position), calls, None
+        self.result, self.error, self.ended, self.is_overtaken = None, None, Latch(), False
 
     def end(self, result: Generation | None = None, error: EngineError | None = None) -> None:
         """Note how it ended, once."""
@@ -264,6 +288,7 @@ class Book:
             generation.tokens.append(row.token)
             generation.texts.append(row.text)
             generation.since = max(generation.since, row.since)
+            generation.calls_since = row.calls_since
             generation.grown(row, message.step)
 
     def _about_generation(self, message: c.Admitted | c.Finished | c.Refused) -> None:

@@ -32,6 +32,7 @@ class Partial:
     text: list[str] = field(default_factory=list)
     """What the answer can be gone on with; all of it comes from position `since` on."""
     since: int = 0
+    calls_since: int | None = None
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ is judged by its own gate alone. The caller makes the returned events durable, t
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple, Protocol
@@ -56,6 +57,30 @@ class Judged(NamedTuple):
     gated: bool
 
 
+class Counts:
+    """What the guard has done since the kernel started."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    def judged(self, verdict: Verdict) -> None:
+        """Count a verdict of a gate."""
+        self._counts["allowed" if verdict.allow else "denied"] += 1
+
+    def redecoded(self, tokens: int, *, is_stale: bool) -> None:
+        """Count a refused call that is decoded again, and the tokens that are void."""
+        self._counts.update({"redecoded": 1, "stale_masks": int(is_stale), "wasted_tokens": tokens})
+
+    def masked(self) -> None:
+        """Count a token at which the guard forbade the favourite."""
+        self._counts["masked_steps"] += 1
+
+    def statistics(self) -> dict[str, int]:
+        """Return all counts; every one is there."""
+        names = ("allowed", "denied", "redecoded", "stale_masks", "wasted_tokens", "masked_steps")
+        return {name: self._counts[name] for name in names}
+
+
 class Guardian:
     """Judges, records and tells the mask states."""
 
@@ -73,6 +98,7 @@ class Guardian:
         self._time = 0.0
         self.changed: Callable[[Gate, int | None], None] = lambda gate, pid: None
         """Called after a gate took in an event of process `pid`; None: any process may be concerned."""
+        self.counts = Counts()
         self._limiter = anyio.CapacityLimiter(1)
         for text, file in base if len(base) > 1 else ():
             compile_rules(text, file=file)  # so that an error names its own file and line
@@ -158,6 +184,8 @@ class Guardian:
         gate = self.gate_of(pid)
         event = self._make(pid, kind, now, tool=tool, args=args or {})
         verdict = gate.judge(event) if gate is not None else Verdict(allow=True)
+        if gate is not None:
+            self.counts.judged(verdict)
         if verdict.allow:
             self._record(event)
         return Judged(verdict, event if verdict.allow else None, gate is not None)
@@ -181,6 +209,12 @@ class Guardian:
         self._catch_up()
         gate = self.gate_of(pid)
         return gate.mask_state(pid, max(now, self._time), after) if gate is not None else None
+
+    def version_of(self, pid: int) -> int:
+        """Return the number of the last event of the trace that judges the process; 0 without rules."""
+        self._catch_up()
+        gate = self.gate_of(pid)
+        return gate.version if gate is not None else 0
 
     def rehearse(self, pid: int, now: float, calls: Sequence[ToolCall]) -> tuple[Verdict, ...]:
         """Judge calls as a batch, without a trace of it; all are allowed where no rule is in force."""

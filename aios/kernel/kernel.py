@@ -274,4 +274,5 @@ class Kernel:
                 continue
             mask = self.parts.guardian.mask(pid, now, generation.calls)
             if mask is not None and mask.residuals != generation.mask.residuals:
+                generation.is_overtaken = True
                 self.parts.book.steer(generation, mask)

@@ -86,7 +86,7 @@ class UsageAdded(Fact, frozen=True, kw_only=True, tag="usage.added"):
 
 
 class TokensAppended(Fact, frozen=True, kw_only=True, tag="tokens.appended"):
-    """Completion tokens of a running generation, from `position` on."""
+    """Completion tokens of a running generation, from `position` on; what there was from there on is void."""
 
     id: str
     digest: str
@@ -96,6 +96,8 @@ class TokensAppended(Fact, frozen=True, kw_only=True, tag="tokens.appended"):
     text: str
     since: int = 0
     """Position at which the text that counts begins; `text` holds none from before it."""
+    calls_since: int | None = None
+    """Position at which the output's first call begins; from there on a later fact may begin anew."""
 
 
 class ContextForked(Fact, frozen=True, kw_only=True, tag="context.forked"):

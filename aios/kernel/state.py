@@ -252,7 +252,9 @@ class KernelState:
         if process is None:
             return
         partial = process.partials.setdefault(fact.id, Partial(fact.digest, fact.context))
-        assert len(partial.tokens) == fact.position, "tokens are journalled in order"
+        assert len(partial.tokens) >= fact.position, "tokens are journalled in order"
+        del partial.tokens[fact.position :]  # a refused call; calls have no text
+        partial.calls_since = fact.calls_since
         if fact.since > partial.since:
             partial.since = fact.since
             partial.text.clear()

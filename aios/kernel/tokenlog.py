@@ -35,6 +35,8 @@ class Stream:
     written_texts: int = 0
     published: int = 0
     published_texts: int = 0
+    cuts: int = 0
+    """How often what was written became void in part: what was on its way then is not published."""
     prelude: list[AnyFact] = field(default_factory=list)
     """Facts to become durable with the next tokens."""
 
@@ -76,11 +78,24 @@ class TokenLog:
         if stream.written == 0 or stream.waiting >= BATCH_TOKENS:
             self._urgent.set()
 
-    def publish(self, stream: Stream, tokens: int, texts: int) -> None:
-        """Show the client and the watchers the tokens up to number `tokens`, which are durable now."""
+    def cut(self, stream: Stream, position: int) -> None:
+        """Note that the generation went back to its first `position` tokens. None behind them was published."""
+        assert stream.published <= position, "what was shown stays valid"
+        stream.cuts += 1
+        stream.written = min(stream.written, position)
+        stream.written_texts = min(stream.written_texts, len(stream.generation.texts))
+
+    def publish(self, stream: Stream, tokens: int, texts: int, *, is_all: bool = False) -> None:
+        """Show the client and the watchers the tokens up to number `tokens`, which are durable now.
+
+        Calls that may yet be decoded again are held back, unless `is_all`: the generation has ended with them.
+        """
+        generation = stream.generation
+        if not is_all and tokens > generation.settled:
+            tokens = generation.settled
+            texts = min(texts, generation.num_texts(tokens))
         if tokens <= stream.published:
             return
-        generation = stream.generation
         text = "".join(generation.texts[stream.published_texts : texts])
         piece = tuple(generation.tokens[stream.published : tokens])
         stream.running.publish(Delta(text=text, tokens=piece, position=stream.published))
@@ -103,11 +118,12 @@ class TokenLog:
         streams = [self._streams[context] for context in self._dirty]
         self._dirty.clear()
         facts = [fact for stream in streams for fact in self._take(stream)]
-        marks = [(stream, stream.written, stream.written_texts) for stream in streams]
+        marks = [(stream, stream.cuts, stream.written, stream.written_texts) for stream in streams]
 
         def publish() -> None:
-            for stream, tokens, texts in marks:
-                self.publish(stream, tokens, texts)
+            for stream, cuts, tokens, texts in marks:
+                if cuts == stream.cuts:
+                    self.publish(stream, tokens, texts)
 
         if not facts:
             return
@@ -131,6 +147,7 @@ class TokenLog:
             tokens=tuple(generation.tokens[stream.written :]),
             text=generation.text_from(stream.written),
             since=generation.since,
+            calls_since=generation.calls_since,
         )
         stream.written, stream.written_texts = len(generation.tokens), len(generation.texts)
         return [*prelude, fact]

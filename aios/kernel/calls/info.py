@@ -57,6 +57,7 @@ def status(parts: Parts) -> KernelStatus:
         durability=parts.settings.durability,
         policy=parts.settings.policy,
         rules=parts.guardian.digests,
+        guard=parts.guardian.counts.statistics(),
         started_s=parts.started_s,
         processes=len(state.processes) - 1,
         syscalls=parts.num_syscalls,

@@ -15,6 +15,7 @@ from aios.abi.tools import ToolSpec
 from aios.errors import EngineError, EngineLost
 from aios.ids import Pid, context_id
 from aios.kernel.calls.client import Emission, lend
+from aios.kernel.calls.redecoding import Redecoding
 from aios.kernel.calls.tool import offered
 from aios.kernel.contexts import Generating
 from aios.kernel.denials import denied_reason, details_of
@@ -72,23 +73,26 @@ class Generated:
             lease_tokens=len(recovered) + self.hold.amount,
             tokens=recovered,
             texts=["".join(partial.text)] if partial is not None else [],
+            calls_since=partial.calls_since if partial is not None else None,
+            holds_calls=parts.guardian.gate_of(process.pid) is not None,
             admitted=self._admitted,
             called=self._called,
-            restarted=self._take_mask,
             moved=self._moved,
         )
+        self.redecoding = Redecoding(parts, running, ask, self.generation)
+        self.generation.restarted = self.redecoding.take_mask
 
     async def run(self) -> Outcome:
         """Generate and return the outcome. Raises Refusal, Failure."""
         heard = _note_user(self.parts, self.process, self.ask)
-        self._take_mask()
+        self.redecoding.take_mask()
         stream = self.parts.tokens.open(self.running, self.generation, self.ask.context)
         stream.prelude.extend(heard)
         self.generation.grown = partial(self._grown, stream)
         self.running.owing = lambda: (self._cut_usage(),)
         self._show(generating=True, queued=True)
         try:
-            result = await self.parts.book.generate(self.generation)
+            result = await self._decode(stream)
         except EngineLost as error:
             raise Failure(error.code, f"{who(self.process)}: {error}") from error
         except EngineError as error:
@@ -98,6 +102,15 @@ class Generated:
             self._show(generating=False, queued=False)
         self._tell_recovery(result)
         return self._outcome(stream, self._bounded(result))
+
+    async def _decode(self, stream: Stream) -> Generation:
+        """Generate, and again from the first refused call on, as often as is allowed."""
+        while True:
+            result = await self.parts.book.generate(self.generation)
+            position = self.redecoding.again(result)
+            if position is None:
+                return result.model_copy(update={"usage": self.redecoding.total(result.usage)})
+            self.parts.tokens.cut(stream, position)
 
     # --- while it runs ---------------------------------------------------------------------------------------
 
@@ -132,6 +145,8 @@ class Generated:
             self._show(generating=True, queued=False)
         parts.table.count_tokens(self.process.pid, 1, parts.monotonic())
         if row.masked is not None:
+            self.redecoding.masked_steps += 1
+            parts.guardian.counts.masked()
             stream.prelude.append(announcement(self._masked(row, step)))  # told with its token
         parts.tokens.grown(generation)
         if self.has_shrunk and not self.overrun and len(generation.tokens) >= generation.lease_tokens:
@@ -154,14 +169,9 @@ class Generated:
             trace_version=masked.version,
         )
 
-    def _take_mask(self) -> None:
-        """Let the generation have the residuals of this moment, its own completed calls counted as started (S14)."""
-        now, calls = self.parts.clock.now(), self.generation.calls
-        self.generation.mask = self.parts.guardian.mask(self.process.pid, now, calls)
-
     def _called(self) -> None:
         """The core waits for residuals that count the calls completed so far."""
-        self._take_mask()
+        self.redecoding.take_mask()
         if self.generation.mask is not None:
             self.parts.book.steer(self.generation, self.generation.mask)
 
@@ -193,12 +203,13 @@ class Generated:
     def _outcome(self, stream: Stream, result: Generation) -> Outcome:
         usage = result.usage
         self.running.queue_s += usage.queue_s
-        self.running.tokens_in, self.running.tokens_out = usage.prompt_tokens, usage.completion_tokens
+        made = usage.completion_tokens + usage.wasted_tokens
+        self.running.tokens_in, self.running.tokens_out = usage.prompt_tokens, made
         owed = UsageAdded(
             pid=self.process.pid,
             tokens_in=usage.prompt_tokens,
             tokens_cached=min(usage.cached_tokens, usage.prompt_tokens),
-            tokens_out=usage.completion_tokens,
+            tokens_out=made,
             switches=usage.switches,
         )
         facts: list[AnyFact] = [*stream.prelude, owed]
@@ -211,7 +222,7 @@ class Generated:
 
         def publish() -> None:
             emission.settle()
-            self.parts.tokens.publish(stream, len(generation.tokens), len(generation.texts))
+            self.parts.tokens.publish(stream, len(generation.tokens), len(generation.texts), is_all=True)
 
         return Outcome(result.model_dump(mode="json"), tuple(facts), then=publish)
 
@@ -237,7 +248,7 @@ class Generated:
             pid=self.process.pid,
             tokens_in=prompt if generation.tokens else 0,
             tokens_cached=min(generation.cached_tokens, prompt) if generation.tokens else 0,
-            tokens_out=len(generation.tokens),
+            tokens_out=len(generation.tokens) + self.redecoding.wasted_tokens,
         )
 
 

@@ -33,7 +33,8 @@ MOST_CALLS = 64
 
 async def call(parts: Parts, running: Running, ask: ToolCallBatch) -> Outcome:
     """Judge all calls in order, then run the admitted ones at once. Every call reports."""
-    jobs = [Job(parts, running, index, one, ask.mask_version) for index, one in enumerate(ask.calls)]
+    is_stale = ask.mask_version is not None and ask.mask_version < parts.guardian.version_of(running.pid)
+    jobs = [Job(parts, running, index, one, is_stale=is_stale) for index, one in enumerate(ask.calls)]
     for job in jobs:
         job.decide()
     await _commit_intents(parts, [job for job in jobs if job.is_admitted])
@@ -64,9 +65,10 @@ def offered(parts: Parts, pid: int) -> list[ToolSpec]:
 class Job:
     """One call of a batch on its way to its report."""
 
-    def __init__(self, parts: Parts, running: Running, index: int, call: ToolCall, mask_version: int | None) -> None:
+    def __init__(self, parts: Parts, running: Running, index: int, call: ToolCall, *, is_stale: bool) -> None:
+        """`is_stale`: the mask under which the batch was decoded did not know all events of the trace."""
         self.parts, self.running, self.index, self.call = parts, running, index, call
-        self.mask_version = mask_version
+        self._is_stale = is_stale
         self.process = parts.process(running.pid)
         self.report: ToolReport | None = None
         self.error: StoreError | None = None
@@ -135,8 +137,6 @@ class Job:
     def _judge(self) -> None:
         assert self.intent is not None
         tool, arguments = self.intent.tool, self.intent.arguments
-        gate = self.parts.guardian.gate_of(self.running.pid)
-        is_stale = gate is not None and self.mask_version is not None and self.mask_version < gate.version
         judged = self.parts.guardian.propose(
             self.running.pid, "start", self.parts.clock.now(), tool=tool, args=arguments
         )
@@ -144,7 +144,7 @@ class Job:
         reason = "" if verdict.allow else denied_reason(self.process, f"tool {tool!r}", verdict)
         if judged.gated:
             pid = self.running.pid
-            self.parts.bus.emit(judgement(pid, tool, arguments, verdict, reason, stale_mask=is_stale))
+            self.parts.bus.emit(judgement(pid, tool, arguments, verdict, reason, stale_mask=self._is_stale))
         if judged.event is None:
             self.give_back()
             self._end("denied", code="E-GUARD-DENIED", reason=reason, rules=verdict.rules, plan=verdict.plan)
