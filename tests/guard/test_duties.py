@@ -196,6 +196,19 @@ def test_a_confirmed_call_is_made_or_withdrawn() -> None:
     assert ending(s).allow
 
 
+def test_the_end_is_denied_by_the_duty_where_what_was_confirmed_can_never_be_a_call() -> None:
+    s = Scene(
+        """viability V0
+        tool pick(items: [Str], note: Str)
+        rule kept: after confirm(digest = d, answer = "yes") do any(digest = d)""",
+        complete=True,
+    )
+    s.confirm("pick", items=[1, "b"], note="two")
+    verdict = ending(s)
+    assert verdict.rules == ("!duty",)
+    assert verdict.plan is None
+
+
 def test_a_condition_that_nobody_knows_opens_the_duty() -> None:
     s = scene('rule k: after ok read(o) where (result.kind = "gift") do work()')
     s.ok("read", {"kind": "plain"}, o="1")

@@ -14,6 +14,7 @@ from aios.formats.canonical import canonical
 from aios.guard.judging.ending import objections
 from aios.guard.judging.explain import Explainer, Missing
 from aios.guard.language.sorts import example
+from aios.guard.language.values import UNKNOWN
 
 if TYPE_CHECKING:
     from aios.guard.judging.gate import RuleGate
@@ -99,7 +100,16 @@ def _call(gate: "RuleGate", event: TraceEvent, missing: Missing) -> TraceEvent |
         for param in tool.params
         if param.name in missing.args or not param.optional
     }
+    if any(map(_is_open, args.values())):
+        return None
     return TraceEvent(gate.version + 1, event.time, event.pid, "start", tool.name, args)
+
+
+def _is_open(value: Any) -> bool:
+    """Whether something in it is unknown: a confirmed call may hold what is no value of its sort."""
+    if isinstance(value, list | dict):
+        return any(map(_is_open, value.values() if isinstance(value, dict) else value))
+    return value is UNKNOWN
 
 
 def _try(gate: "RuleGate", event: TraceEvent, missing: Missing) -> "tuple[Step, RuleGate] | None":

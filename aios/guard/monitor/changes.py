@@ -26,13 +26,11 @@ class Effect:
 
 def revise(program: Program, frame: Frame) -> None:
     """Bring all registers and relations of the frame's scopes to the state after its event."""
-    pending = []
-    for store in program.stores:
-        facts = frame.facts(store.shared)
-        if store.is_relation:
-            pending.append((store, facts, _effects(store, frame, first=False)))
-        else:
-            pending.append((store, facts, _effects(store, frame, first=True)))
+    pending, event = [], frame.event
+    assert event is not None
+    for store, clauses in program.listening(event.kind, event.tool):
+        effects = _effects(store, clauses, frame, first=not store.is_relation)
+        pending.append((store, frame.facts(store.shared), effects))
     for store, facts, effects in pending:
         if effects and store.is_relation:
             _add(facts.rows[store.name], effects, replaces=store.is_latest)
@@ -40,10 +38,10 @@ def revise(program: Program, frame: Frame) -> None:
             _set(facts.cells[store.name], effects)
 
 
-def _effects(store: Store, frame: Frame, *, first: bool) -> list[Effect]:
+def _effects(store: Store, clauses: tuple[Clause, ...], frame: Frame, *, first: bool) -> list[Effect]:
     """What the clauses do that match, or may match; `first`: up to the first that certainly does."""
     found = []
-    for clause in store.clauses:
+    for clause in clauses:
         frame.env = {}
         effect = _effect(store, clause, frame)
         if effect is not None:
@@ -199,9 +197,9 @@ def extend(program: Program, facts: Facts, shared: Facts, above: Extension | Non
             frame = Frame(
                 {}, facts, shared, event.time, event, True, 0, "", own_extension, shared_extension
             )  # fmt: skip
-            for store in program.stores:
+            for store, clauses in program.listening("maybe", event.tool):
                 if store.shared is is_shared:
-                    _disturb(store, facts, frame, extension)
+                    _disturb(store, clauses, facts, frame, extension)
     return extension
 
 
@@ -213,8 +211,8 @@ def _maybe(call: Happening) -> Happening:
     return Happening(call.seq, "maybe", call.tool, call.args, call.time, UNKNOWN, call.digest)
 
 
-def _disturb(store: Store, facts: Facts, frame: Frame, extension: Extension) -> None:
-    effects = _effects(store, frame, first=False)
+def _disturb(store: Store, clauses: tuple[Clause, ...], facts: Facts, frame: Frame, extension: Extension) -> None:
+    effects = _effects(store, clauses, frame, first=False)
     if not effects:
         return
     if store.is_relation:

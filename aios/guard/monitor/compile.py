@@ -97,8 +97,8 @@ class Compiler:
     formulas: dict[int, Formula] = field(default_factory=dict)
     """Closure of each formula of the tree, by its identity: explanations evaluate the parts."""
     terms: dict[int, TermOf] = field(default_factory=dict)
-    has_origins: bool = False
-    """Whether a term asked where a value came from."""
+    origins: set[bool] = field(default_factory=set)
+    """Whether terms of shared declarations (True), of others (False) asked where a value came from."""
     _params: frozenset[str] = frozenset()
 
     # --- formulas --------------------------------------------------------------------------------------------------
@@ -356,7 +356,7 @@ class Compiler:
 
     def _apply(self, term: Apply, scope: Scope) -> TermOf:
         if term.function in ("seen", "labels"):
-            self.has_origins = True
+            self.origins.add(self.shared)
             inner = None if is_context(term) else self.term(term.terms[0], scope)
             return origin(inner, self.shared, is_seen=term.function == "seen")
         parts = [self.term(part, scope) for part in term.terms]

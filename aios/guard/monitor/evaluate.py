@@ -85,10 +85,9 @@ def origin(term: TermOf | None, shared: bool, *, is_seen: bool) -> TermOf:
         asked = term(frame)
         if asked is UNKNOWN or asked is None or isinstance(asked, list | dict):
             return UNKNOWN
-        found = origins.of(asked)
         if is_seen:
-            return True if found is not None else (UNKNOWN if rest else False)
-        return [*sorted(found or ()), *rest]
+            return True if origins.has(asked) else (UNKNOWN if rest else False)
+        return [*sorted(origins.of(asked) or ()), *rest]
 
     return value
 

@@ -49,7 +49,7 @@ class Monitor:
         self._extensions.clear()
 
     def _empty(self, *, shared: bool) -> Facts:
-        facts = Facts(origins=Origins() if self.program.has_origins else None)
+        facts = Facts(origins=Origins() if shared in self.program.origins else None)
         for store in self.program.stores:
             if store.shared is shared and store.is_relation:
                 facts.rows[store.name] = Rows()

@@ -1,13 +1,15 @@
 """Where values came from (RULES.md S10): in which user texts, results and confirmations a value occurs.
 
-An index from words to the texts that hold them: a look-up reads the texts that have the value's rarest word, not the
-trace. Kept only for rule files that ask. Memory is that of the distinct texts.
+A value that is a text of its own is found at once. For the others an index from words to the texts that hold them is
+brought up to date when somebody asks: a look-up reads the texts that have the value's rarest word, not the trace. Kept
+only for the scopes that a rule asks about. Memory is that of the distinct texts.
 """
 
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 
 from aios.guard.language.values import UNKNOWN, hashed, show
@@ -17,59 +19,68 @@ SOURCES = ("user", "ok", "confirm")
 """The kinds of events that values come from; what the model wrote itself is no origin."""
 
 
+_NO_LABELS: frozenset[str] = frozenset()
+
+
 @dataclass(slots=True)
 class Origins:
     """The texts and numbers that events brought, each with the labels of those events."""
 
-    texts: dict[str, set[str]] = field(default_factory=dict)
-    words: dict[str, list[str]] = field(default_factory=dict)
-    """Word → texts that hold it."""
-    scalars: dict[Any, set[str]] = field(default_factory=dict)
+    texts: dict[str, frozenset[str]] = field(default_factory=dict)
+    scalars: dict[Any, frozenset[str]] = field(default_factory=dict)
     """Numbers and truth values, hashed."""
     context: set[str] = field(default_factory=set)
     """The labels of all events in scope."""
+    _words: dict[str, list[str]] = field(default_factory=dict, init=False, compare=False)
+    """Word → texts that hold it, of the first `_indexed` texts. Follows from `texts`."""
+    _indexed: int = field(default=0, init=False, compare=False)
 
     def add(self, values: Iterable[Any], labels: tuple[str, ...]) -> None:
         """An event brought these values."""
+        told = frozenset(labels)
         for value in values:
-            if isinstance(value, str):
-                self._add_text(value, labels)
-            else:
-                self.scalars.setdefault(hashed(value), set()).update(labels)
+            table, key = (self.texts, value) if isinstance(value, str) else (self.scalars, hashed(value))
+            before = table.get(key)
+            if before is None:
+                table[key] = told
+            elif not told <= before:
+                table[key] = before | told
 
-    def _add_text(self, text: str, labels: tuple[str, ...]) -> None:
-        if text not in self.texts:
-            self.texts[text] = set()
-            for word in dict.fromkeys(_WORD.findall(text)):  # not a set: equal histories have equal states
-                self.words.setdefault(word, []).append(text)
-        self.texts[text].update(labels)
+    def has(self, value: Any) -> bool:
+        """Whether `value` occurs in any event."""
+        if isinstance(value, str):
+            return value in self.texts or any(True for _ in self._holding(value))
+        return hashed(value) in self.scalars or any(True for _ in self._holding(show(value)))
 
     def of(self, value: Any) -> set[str] | None:
         """The labels of all events in which `value` occurs; None if it occurs in none."""
         found = [self.texts[text] for text in self._holding(value if isinstance(value, str) else show(value))]
         if not isinstance(value, str) and hashed(value) in self.scalars:
             found.append(self.scalars[hashed(value)])
-        return set().union(*found) if found else None
+        return set(_NO_LABELS.union(*found)) if found else None
 
     def _holding(self, value: str) -> Iterator[str]:
         words = _WORD.findall(value)
         if not value:
             candidates: Iterable[str] = [""] if "" in self.texts else []
         elif words:
-            rarest = min(words, key=lambda word: len(self.words.get(word, ())))
-            candidates = self.words.get(rarest, [])
+            index = self._index()
+            rarest = min(words, key=lambda word: len(index.get(word, ())))
+            candidates = index.get(rarest, [])
         else:
             candidates = self.texts
         return (text for text in candidates if occurs(value, text))
 
+    def _index(self) -> dict[str, list[str]]:
+        for text in islice(self.texts, self._indexed, None):
+            for word in set(_WORD.findall(text)):
+                self._words.setdefault(word, []).append(text)
+        self._indexed = len(self.texts)
+        return self._words
+
     def copied(self) -> "Origins":
         """An independent copy."""
-        return Origins(
-            {text: set(labels) for text, labels in self.texts.items()},
-            {word: list(texts) for word, texts in self.words.items()},
-            {key: set(labels) for key, labels in self.scalars.items()},
-            set(self.context),
-        )
+        return Origins(dict(self.texts), dict(self.scalars), set(self.context))
 
 
 def occurs(value: str, text: str) -> bool:
@@ -87,13 +98,23 @@ def _is_word(character: str) -> bool:
     return _WORD.fullmatch(character) is not None
 
 
-def scalars(value: Any) -> Iterator[Any]:
-    """Yield the texts, numbers and truth values inside a JSON value."""
-    if isinstance(value, dict):
+def scalars(value: Any) -> list[Any]:
+    """Return the texts, numbers and truth values inside a JSON value."""
+    found: list[Any] = []
+    _gather(value, found)
+    return found
+
+
+def _gather(value: Any, found: list[Any]) -> None:
+    if isinstance(value, str):
+        found.append(value)
+    elif isinstance(value, dict):
         for item in value.values():
-            yield from scalars(item)
+            _gather(item, found)
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from scalars(item)
-    elif value is not UNKNOWN and isinstance(value, str | bool | int | Decimal | float):
-        yield Decimal(repr(value)) if isinstance(value, float) else value
+            _gather(item, found)
+    elif isinstance(value, float):
+        found.append(Decimal(repr(value)))
+    elif value is not UNKNOWN and isinstance(value, bool | int | Decimal):
+        found.append(value)

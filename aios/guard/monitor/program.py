@@ -35,12 +35,16 @@ from aios.guard.monitor.nodes import AnyNode, Formula, TermOf
 
 FINISH = "!finish"
 """Stands for the tool where the end of a process is judged."""
+_OF_CALLS = ("start", "ok", "err", "lost")
 
 
 @dataclass(slots=True)
 class Clause:
     """`on event … set/add …`: `binds` matches and binds the event's names."""
 
+    kind: str
+    """The event's; `tools`: those of a call, None for any."""
+    tools: frozenset[str] | None
     binds: Formula
     each: str | None
     domain: TermOf | None
@@ -48,6 +52,13 @@ class Clause:
     keys: tuple[TermOf, ...]
     """Of a register its keys, of a relation its `latest by` columns' terms."""
     terms: tuple[TermOf, ...]
+
+    def hears(self, kind: str, tool: str) -> bool:
+        """Whether an event of this kind and tool may match at all; `maybe`: one that may be `ok` or `err`."""
+        if self.kind not in _OF_CALLS:
+            return kind not in (*_OF_CALLS, "maybe")
+        is_kind = self.kind in ("ok", "err") if kind == "maybe" else self.kind == kind
+        return is_kind and (self.tools is None or tool in self.tools)
 
 
 @dataclass(slots=True)
@@ -159,9 +170,19 @@ class Program:
     """By the rule's index."""
     formulas: dict[int, Formula] = field(default_factory=dict)
     terms: dict[int, TermOf] = field(default_factory=dict)
-    has_origins: bool = False
-    """Whether a rule asks where a value came from."""
+    origins: set[bool] = field(default_factory=set)
+    """Whether shared rules (True), whether others (False) ask where a value came from."""
     by_tool: dict[str, tuple[CompiledRule, ...]] = field(default_factory=dict)
+    by_event: dict[tuple[str, str], tuple[tuple[Store, tuple[Clause, ...]], ...]] = field(default_factory=dict)
+
+    def listening(self, kind: str, tool: str) -> tuple[tuple[Store, tuple[Clause, ...]], ...]:
+        """The registers and relations that an event of a call may change, each with the clauses that may match."""
+        found = self.by_event.get((kind, tool))
+        if found is None:
+            pairs = [(store, tuple(one for one in store.clauses if one.hears(kind, tool))) for store in self.stores]
+            found = tuple((store, clauses) for store, clauses in pairs if clauses)
+            self.by_event[kind, tool] = found
+        return found
 
     def rules_for(self, tool: str) -> tuple[CompiledRule, ...]:
         """The rules whose head may match `tool`, in file order."""
@@ -200,7 +221,7 @@ class _Builder:
             elif isinstance(decl, Rule):
                 self.program.rules.append(self._rule(decl))
         self.program.nodes = self.compiler.nodes
-        self.program.has_origins = self.compiler.has_origins
+        self.program.origins = self.compiler.origins
         self.program.formulas, self.program.terms = self.compiler.formulas, self.compiler.terms
 
     def _store(self, decl: Register | Relation) -> Store:
@@ -225,7 +246,10 @@ class _Builder:
         keys = tuple(compiler.term(term, scope) for term in _keys(decl, clause))
         terms = tuple(compiler.term(term, scope) for term in clause.terms)
         self._old_only(clause, before)
-        return Clause(binds, clause.each, domain, guard, keys, terms)
+        kind, call = clause.event.kind, clause.event.call
+        members = self.program.symbols.members(call.name, call.at) if kind in _OF_CALLS else None
+        tools = None if members is None else frozenset(members)
+        return Clause(kind, tools, binds, clause.each, domain, guard, keys, terms)
 
     def _old_only(self, clause: On, before: int) -> None:
         if any(node.phase for node in self.compiler.nodes[before:]):

@@ -47,7 +47,7 @@ def _encode(value: Any) -> Any:
 def _encode_object(value: Any) -> Any:
     kind = type(value)
     if kind.__name__ in _RECORDS:
-        return ["r", kind.__name__, *(_encode(getattr(value, part.name)) for part in fields(kind))]
+        return ["r", kind.__name__, *(_encode(getattr(value, part.name)) for part in fields(kind) if part.init)]
     if kind.__name__ in _SLOTTED:
         return ["o", kind.__name__, *(_encode(getattr(value, name)) for name in kind.__slots__)]
     raise TypeError(f"{kind.__name__} is no part of a monitor's state")

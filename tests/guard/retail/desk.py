@@ -64,8 +64,9 @@ class Desk:
         }
     )
 
-    def __init__(self) -> None:
-        base = database()
+    def __init__(self, base: Mapping[str, Any] | None = None) -> None:
+        base = database() if base is None else base
+        self._base = base
         self._people: Mapping[str, Record] = base["users"]
         self._users = Table(base["users"], "User")
         self._orders = Table(base["orders"], "Order")
@@ -140,7 +141,7 @@ class Desk:
         return found
 
     def _list_all_product_types(self) -> str:
-        return json.dumps({one["name"]: key for key, one in sorted(database()["products"].items())}, sort_keys=True)
+        return json.dumps({one["name"]: key for key, one in sorted(self._base["products"].items())}, sort_keys=True)
 
     def _calculate(self, expression: str) -> str:
         return f"{_Sum(expression).value():.2f}"
