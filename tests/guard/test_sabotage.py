@@ -33,7 +33,7 @@ def test_a_bug_of_the_day_is_caught(mutant: Mutant, shop: Shop) -> None:
 
 def test_every_bug_can_still_be_built_in_and_has_a_name_of_its_own() -> None:
     for mutant in MUTANTS:
-        source = (ROOT / "aios" / "guard" / mutant.file).read_text()
+        source = (ROOT / "aios" / mutant.file).read_text()
         assert source.count(mutant.old) == 1, f"{mutant.name}: the text in {mutant.file} has moved on; write it anew"
         assert mutant.old != mutant.new
         assert (ROOT / "tests" / mutant.caught_by.split("::")[0]).is_file(), mutant.caught_by
@@ -42,10 +42,10 @@ def test_every_bug_can_still_be_built_in_and_has_a_name_of_its_own() -> None:
 
 
 def test_a_bug_that_nobody_notices_is_told(shop: Shop) -> None:
-    harmless = Mutant("harmless", "monitor/tables.py", "return all(self", "return not any(not self", _QUICK)
-    moved = Mutant("moved on", "monitor/tables.py", "no such text", "", _QUICK)
-    broken = Mutant("no python", "monitor/tables.py", "return all(self", "return all(((self", _QUICK)
-    unknown = Mutant("no test", "monitor/tables.py", "return all(self", "return any(self", f"{_QUICK}_at_all")
+    harmless = Mutant("harmless", "guard/monitor/tables.py", "return all(self", "return not any(not self", _QUICK)
+    moved = Mutant("moved on", "guard/monitor/tables.py", "no such text", "", _QUICK)
+    broken = Mutant("no python", "guard/monitor/tables.py", "return all(self", "return all(((self", _QUICK)
+    unknown = Mutant("no test", "guard/monitor/tables.py", "return all(self", "return any(self", f"{_QUICK}_at_all")
     assert "exit 0" in (shop.trial(harmless) or "")
     assert "stands 0 times" in (shop.trial(moved) or "")
     assert "does not catch it" in (shop.trial(broken) or "")

@@ -23,6 +23,7 @@ from aios.abi.syscalls import AnyCall, Request
 from aios.abi.tools import ToolSpec
 from aios.config import Settings
 from aios.errors import RuleError, StoreError, StoreFull
+from aios.kernel.guardian import CompileRules
 from aios.kernel.journal import poster
 from aios.kernel.kernel import Kernel
 from aios.kernel.parts import Clock
@@ -371,6 +372,7 @@ class World:
     toolbox: Toolbox = field(default_factory=Toolbox)
     settings: dict[str, Any] = field(default_factory=dict)
     clock: Clock = field(default_factory=Clock)
+    compile_rules: CompileRules = LineGate
     drain_s: float = 0.0
     """How long the end of a kernel waits for tools; a crash does not."""
 
@@ -382,7 +384,7 @@ class World:
             self.journal,
             self.core,
             self.toolbox,
-            LineGate,
+            self.compile_rules,
             clock=self.clock,
             secret=b"test",
             drain_s=self.drain_s,

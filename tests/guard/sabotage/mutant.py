@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One bug: in `file` (below `aios/guard/`) the text `old` becomes `new`; the test `caught_by` must then fail.
+    """One bug: in `file` (below `aios/`) the text `old` becomes `new`; the test `caught_by` must then fail.
 
     `caught_by` is a test id below `tests/`.
     """

@@ -1,7 +1,8 @@
 """All seeded bugs, in a fixed order."""
 
 from tests.guard.sabotage.of_judging import JUDGING
+from tests.guard.sabotage.of_kernel import KERNEL
 from tests.guard.sabotage.of_masking import MASK, RESIDUAL
 from tests.guard.sabotage.of_monitor import MONITOR
 
-MUTANTS = (*MONITOR, *RESIDUAL, *MASK, *JUDGING)
+MUTANTS = (*MONITOR, *RESIDUAL, *MASK, *JUDGING, *KERNEL)

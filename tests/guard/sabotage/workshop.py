@@ -33,7 +33,7 @@ class Shop:
 
         `sound_first`: run the test on the sound sources too, where it must pass.
         """
-        path = self._folder / "aios" / "guard" / mutant.file
+        path = self._folder / "aios" / mutant.file
         sound = path.read_bytes()
         found = sound.decode().count(mutant.old)
         if found != 1:

@@ -21,7 +21,7 @@ def shop() -> Shop:
 def caught(seed: int) -> Outcome:
     """Try one bug."""
     mutant = MUTANTS[seed % len(MUTANTS)]
-    return Outcome(finding=shop().trial(mutant, sound_first=True), counts={mutant.file.split("/")[0]: 1})
+    return Outcome(finding=shop().trial(mutant, sound_first=True), counts={mutant.file.rsplit("/", 1)[0]: 1})
 
 
 CHECKS = (Check("caught", caught, wanted={"cases": len(MUTANTS)}),)
