@@ -135,10 +135,8 @@ def test_files_that_do_not_ask_keep_no_origins() -> None:
 @pytest.mark.parametrize(
     "marked",
     [
-        "rule r: forbid send(whom) when once (ok read() and §seen(whom))",
-        "rule r: forbid send(whom) when once ok read() where (§seen(whom))",
-        "register g: Bool on ok read(o) set §seen(o)",
-        "rule r: after ok read(o) if §seen(o) do secret()",
+        "rule r: forbid send(whom) when once (ok read() and seen(§whom))",
+        "rule r: forbid send(whom) when once ok read() where (seen(§whom))",
         "rule r: forbid send(whom) when §seen(whom, whom)",
         "rule r: forbid send(whom) when labels(whom) §= labels(whom)",
         "rule r: forbid send(whom) when len(§labels(whom)) = 1",
@@ -158,3 +156,21 @@ def test_the_comparison_with_the_naive_evaluator_asks_for_origins() -> None:
     texts = [compiled(Random(seed))[2] for seed in range(150)]
     for word in ("seen(a)", "labels(a)", "labels(context)", "in labels)"):
         assert sum(word in text for text in texts) >= 5, word
+
+
+def test_where_a_value_came_from_can_be_asked_at_an_event_of_the_past() -> None:
+    s = scene(
+        """
+register told[o]: Bool on start read(o) set seen(o)
+rule told: require told[o] before send(whom = o)
+rule clean: forbid secret() when once ok read() where ("red" in labels(result))
+"""
+    )
+    s.ok("read", "x", o="#W1")
+    assert s.denied("send", whom="#W1") == ("told",)  # nobody had said it when it was read
+    s.user("please read #W1", labels=("red",))
+    assert s.denied("send", whom="#W1") == ("told",)
+    assert s.denied("secret") == ()
+    s.ok("read", "#W1", o="#W1")
+    assert s.denied("send", whom="#W1") == ()
+    assert s.denied("secret") == ("clean",)

@@ -1,7 +1,6 @@
 """Static check of a rule file: every name bound, every comparison between like sorts, nothing outside the fragment.
 
-What the language has but the monitor does not do yet is refused here with "not supported yet": nothing is weakened
-in silence. The checked tree needs no further tests when it is compiled.
+What cannot be kept in bounds is found when the tree is compiled, and refused there with its place.
 """
 
 from functools import partial
@@ -51,7 +50,7 @@ class Checker(FormulaChecker):
             *(partial(self._scenario, scenario) for scenario in scenarios),
         ]
         for part in parts:
-            self._shared = self._confirmable = self._event = self._now = False
+            self._shared = self._confirmable = self._event = False
             try:
                 part()
             except RuleError as error:
@@ -175,7 +174,7 @@ class Checker(FormulaChecker):
     # --- rules -----------------------------------------------------------------------------------------------------
 
     def _rule(self, rule: Rule) -> None:
-        self._shared, self._now = rule.shared, True
+        self._shared = rule.shared
         body = rule.body
         if isinstance(body, After):
             return self._after(body)

@@ -57,15 +57,10 @@ class FormulaChecker:
         self._shared = False
         self._confirmable = False
         self._event = False
-        self._now = False
-        """In a rule's own formula, outside of past operators."""
 
     def fail(self, at: Span, message: str, kind: str = "sort") -> NoReturn:
         """Refuse the file."""
         self.symbols.source.fail(at, message, kind)
-
-    def _later(self, at: Span, what: str) -> NoReturn:
-        self.fail(at, f"{what} is not supported yet", "unsupported")
 
     def _distinct(self, names: Iterable[str], at: Span) -> None:
         seen: set[str] = set()
@@ -143,10 +138,10 @@ class FormulaChecker:
     def _past(self, phi: Past | Since, scope: Scope) -> None:
         if phi.window is not None:
             self._window(phi.window)
-        before, self._confirmable, self._now = (self._confirmable, self._now), False, False
+        before, self._confirmable = self._confirmable, False
         for part in (phi.phi,) if isinstance(phi, Past) else (phi.left, phi.right):
             self.phi(part, scope)
-        self._confirmable, self._now = before
+        self._confirmable = before
 
     def _window(self, window: Window) -> None:
         low = window.low or Extent(0, window.high.calls)
@@ -339,8 +334,6 @@ class FormulaChecker:
         return _INT if term.function == "len" else _BOOL
 
     def _origin(self, term: Apply, scope: Scope) -> Sort:
-        if not self._now or self._event:
-            self._later(term.at, f"'{term.function}(…)' under a past operator, in 'where' or in 'on'")
         if len(term.terms) != 1:
             self.fail(term.at, f"'{term.function}' takes 1 term, {len(term.terms)} given")
         if not is_context(term):

@@ -28,16 +28,24 @@ UNKNOWN: Literal[Mark.UNKNOWN] = Mark.UNKNOWN
 
 
 class Fresh:
-    """Stands for all values that a variable was not compared with; collects those that it was."""
+    """Stands for all values between `low` and `high` (None: no end; neither is one of them) that a variable was not
+    compared with; collects those that it was: `met` by equality, `weighed` by order."""
 
-    __slots__ = ("met",)
+    __slots__ = ("high", "low", "met", "weighed")
 
-    def __init__(self) -> None:
+    def __init__(self, low: Any = None, high: Any = None) -> None:
+        self.low, self.high = low, high
         self.met: dict[Any, Any] = {}
+        self.weighed: dict[Any, Any] = {}
 
     def meet(self, value: Any) -> None:
         """Note that the outcome may differ at `value`."""
         self.met.setdefault(hashed(value), value)
+
+    def weigh(self, value: Any) -> bool:
+        """Whether it is greater than `value`; noted, for between the ends the outcome differs on either side of it."""
+        self.weighed.setdefault(hashed(value), value)
+        return self.low is not None and bool(value <= self.low)
 
 
 def micros(seconds: float) -> int:
@@ -192,6 +200,10 @@ def _same_structure(left: Any, right: Any) -> Truth:
 
 def order(sign: str, left: Any, right: Any) -> Truth:
     """`left sign right` for < <= > >=; values of different kinds cannot be ordered: unknown."""
+    if isinstance(left, Fresh):
+        return (left.weigh(right) is (sign in (">", ">="))) if _ordered(right, right) else None
+    if isinstance(right, Fresh):
+        return (right.weigh(left) is (sign in ("<", "<="))) if _ordered(left, left) else None
     if left is UNKNOWN or right is UNKNOWN or not _ordered(left, right):
         return None
     if sign == "<":

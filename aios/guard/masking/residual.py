@@ -294,7 +294,7 @@ def _cases(table: Any, args: list[str]) -> Any:
     if not args:
         return table
     assert isinstance(table, Branch)
-    if len(table.rows) > _MAX_ROWS:
+    if len(table.rows) > _MAX_ROWS or table.cuts:
         return OPAQUE
     other, unknown = _cases(table.default, args[1:]), _cases(table.unknown, args[1:])
     rows = [[const_json(value), _cases(part, args[1:])] for value, part in table.rows.values()]

@@ -11,6 +11,7 @@ from typing import Any
 
 from aios.guard.language.check import Checker, bound_name
 from aios.guard.language.check_formulas import Scope, is_context
+from aios.guard.language.sorts import family
 from aios.guard.language.symbols import JSON, Symbols
 from aios.guard.language.syntax import (
     Among,
@@ -64,6 +65,7 @@ from aios.guard.monitor.evaluate import (
     literal,
     measurable,
     negation,
+    of_kind,
     origin,
     pattern_matches,
     result_of,
@@ -137,7 +139,19 @@ class Compiler:
         if self._is_param(phi.left) and self._is_param(phi.right):
             self._unkeyed(phi.right)
         left, right, sign = self.term(phi.left, scope), self.term(phi.right, scope), phi.sign
+        if sign not in ("=", "!=", "in"):
+            for param, other in ((phi.left, "right"), (phi.right, "left")):
+                if self._is_param(param):
+                    kind = self._ordered_kind(param, scope)
+                    left, right = (left, of_kind(right, kind)) if other == "right" else (of_kind(left, kind), right)
         return lambda frame: compare(sign, left(frame), right(frame))
+
+    def _ordered_kind(self, param: Term, scope: Scope) -> type[str] | None:
+        """The kind of values that a variable is ordered among: texts, or (None) numbers. A table has cuts of one."""
+        found = family(self.checker.sort(param, scope))
+        if found == "Json":
+            self._unkeyed(param)
+        return str if found == "text" else None
 
     def _is_param(self, term: Term) -> bool:
         return isinstance(term, Name) and term.keys is None and label(term) in self._params
@@ -146,8 +160,8 @@ class Compiler:
         assert isinstance(term, Name)
         self.checker.fail(
             term.at,
-            f"'{label(term)}' under a past operator can only be an event's argument, a register's key, or equal to "
-            "what is known at that event; other uses are not supported yet",
+            f"'{label(term)}' under a past operator can only be an event's argument, a register's key, or compared "
+            "with what is known at that event (Json: for equality only); nothing else can be kept in bounds",
             "unsupported",
         )
 

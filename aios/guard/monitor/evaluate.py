@@ -4,6 +4,7 @@ Knows frames and values; knows neither syntax scopes nor the trace.
 """
 
 import re
+from decimal import Decimal
 from typing import Any
 
 from aios.guard.language.syntax import Literal, Name, Sort
@@ -240,6 +241,19 @@ def text_matches(term: TermOf, pattern: re.Pattern[str]) -> Formula:
     def value(frame: Frame) -> Truth:
         found = term(frame)
         return pattern.fullmatch(found) is not None if isinstance(found, str) else None
+
+    return value
+
+
+def of_kind(term: TermOf, kind: type[str] | None) -> TermOf:
+    """Return a term that is unknown where it is no text, or (kind None) no number."""
+
+    def value(frame: Frame) -> Any:
+        found = term(frame)
+        fits = (
+            isinstance(found, str) if kind is str else isinstance(found, int | Decimal) and not isinstance(found, bool)
+        )
+        return found if fits else UNKNOWN
 
     return value
 

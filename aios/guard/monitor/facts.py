@@ -166,6 +166,8 @@ class Frame:
     """Of the proposed call."""
     own_extension: Extension | None = None
     shared_extension: Extension | None = None
+    is_early: bool = False
+    """The event is at hand, and neither registers nor the formulas over them have taken it in."""
 
     def facts(self, shared: bool) -> Facts:
         """The scope of a declaration."""
@@ -179,5 +181,5 @@ class Frame:
         """The same place, seen at an event."""
         return Frame(
             env, self.own, self.shared, self.now, event, is_maybe, self.ahead, self.digest,
-            self.own_extension, self.shared_extension,
+            self.own_extension, self.shared_extension, self.is_early,
         )  # fmt: skip

@@ -115,7 +115,9 @@ class Monitor:
                 _remember(facts.origins, event)
         frame = Frame({}, own, shared, event.time, event)
         self._advance(frame, 0)
+        frame.is_early = True
         revise(self.program, frame)
+        frame.is_early = False
         self._advance(frame, 1)
         if self.program.duties:
             self._dutiful(frame, pid, began)

@@ -56,6 +56,15 @@ class Node:
         """The frame at a maybe event, with the parameters bound to `key`."""
         return frame.at(event, dict(zip(self.labels, key, strict=True)), is_maybe=True)
 
+    def is_behind(self, frame: Frame) -> bool:
+        """Whether the table still lacks the event at hand."""
+        return frame.is_early and self.phase == 1
+
+    def early(self, frame: Frame, key: tuple[Any, ...]) -> Frame:
+        """The frame at the event at hand, with the parameters bound to `key`."""
+        assert frame.event is not None
+        return frame.at(frame.event, dict(zip(self.labels, key, strict=True)), is_maybe=False)
+
     def start(self) -> Any:
         """The table of an empty trace."""
         raise NotImplementedError
@@ -107,7 +116,11 @@ class SinceNode(Node):
         """The formula's value at the last event, extended by the maybe events."""
         facts, extension = frame.facts(self.shared), frame.extension(self.shared)
         key = self.key(frame)
-        value = self._worth(lookup(facts.nodes[self.index], key), facts, frame)
+        leaf = lookup(facts.nodes[self.index], key)
+        if self.is_behind(frame):
+            assert frame.event is not None
+            leaf = self._moved(leaf, self._moves(self.early(frame, key)), self.clock(facts, frame.event))
+        value = self._worth(leaf, facts, frame)
         for event in extension.events if extension is not None else ():
             held, begun = self._moves(self.sub(frame, event, key))
             if begun is True and self.window is not None:
@@ -147,7 +160,7 @@ class PreviouslyNode(Node):
         facts, extension = frame.facts(self.shared), frame.extension(self.shared)
         key = self.key(frame)
         tables = facts.nodes[self.index]
-        before: Truth = lookup(tables[0], key)
+        before: Truth = lookup(tables[1 if self.is_behind(frame) else 0], key)
         if extension is None:
             return before
         found = {before, lookup(tables[1], key)}
@@ -200,7 +213,15 @@ class TallyNode(Node):
             if self.matches(self.sub(frame, event, key)) is not False:
                 return UNKNOWN
         low, high = self.bounds(facts, frame) if self.window is not None else (0, 0)
-        return lookup(facts.nodes[self.index], key).measure(self.aggregate, (), low, high)
+        ledger = lookup(facts.nodes[self.index], key)
+        if self.is_behind(frame):
+            ledger = self._with_event(ledger, facts, self.early(frame, key))
+        return ledger.measure(self.aggregate, (), low, high)
+
+    def _with_event(self, ledger: Any, facts: Facts, frame: Frame) -> Any:
+        event, entry = frame.event, self._entry(frame)
+        assert event is not None
+        return ledger if entry is None else self._added(ledger.copy(), entry, self.clock(facts, event), event)
 
 
 AnyNode = SinceNode | PreviouslyNode | TallyNode

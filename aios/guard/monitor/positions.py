@@ -1,7 +1,7 @@
 """Which variables a temporal formula takes from outside, and whether a table can be keyed by them.
 
 The monitor stores a formula under a past operator by the values of its outer variables. It can where each is only
-compared for equality with what is known at the event; other uses are refused with their place.
+compared, for equality or by order, with what is known at the event; other uses are refused with their place.
 """
 
 from collections.abc import Iterator
@@ -59,9 +59,8 @@ def _unbound(found: Iterator[Use], names: tuple[str, ...]) -> Iterator[Use]:
 
 
 def _comparison(phi: Compare) -> Iterator[Use]:
-    keyed = phi.sign in ("=", "!=")
-    yield from _side(phi.left, keyed or phi.sign == "in")
-    yield from _side(phi.right, keyed)
+    yield from _side(phi.left, True)
+    yield from _side(phi.right, phi.sign != "in")
 
 
 def _side(term: Term, keyed: bool) -> Iterator[Use]:

@@ -236,7 +236,7 @@ class _Builder:
         return Store(decl.name, decl.shared, clauses, lambda value: _stored(value, sort), initial)
 
     def _clause(self, decl: Register | Relation, clause: On) -> Clause:
-        compiler, before = self.compiler, len(self.compiler.nodes)
+        compiler = self.compiler
         binds, scope = compiler.head_event(clause.event)
         domain = None
         if clause.domain is not None and clause.each is not None:
@@ -245,17 +245,10 @@ class _Builder:
         guard = None if clause.guard is None else compiler.phi(clause.guard, scope)
         keys = tuple(compiler.term(term, scope) for term in _keys(decl, clause))
         terms = tuple(compiler.term(term, scope) for term in clause.terms)
-        self._old_only(clause, before)
         kind, call = clause.event.kind, clause.event.call
         members = self.program.symbols.members(call.name, call.at) if kind in _OF_CALLS else None
         tools = None if members is None else frozenset(members)
         return Clause(kind, tools, binds, clause.each, domain, guard, keys, terms)
-
-    def _old_only(self, clause: On, before: int) -> None:
-        if any(node.phase for node in self.compiler.nodes[before:]):
-            self.program.source.fail(
-                clause.at, "a past operator over registers or relations inside 'on' is not supported yet", "unsupported"
-            )
 
     def _rule(self, rule: Rule) -> CompiledRule:
         body, before = rule.body, len(self.compiler.nodes)
