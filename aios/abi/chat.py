@@ -116,7 +116,9 @@ class Generation(Model):
     mask_version: int | None = None
     """Trace version that the guard's mask used; the gate re-checks when it is older."""
     refused: tuple[ToolReport, ...] = Field(default=(), exclude_if=lambda value: not value)
-    """Calls of the caller's own tools that were not admitted, each with its reason; `tool_calls` holds the others."""
+    """Calls of the caller's own tools that were not admitted, each with its reason; `tool_calls` holds the others.
+    With `no_compliant_call` also tools (ids are empty) that cannot be called now whatever the arguments: by which
+    rules, and the plan of calls that would have to come first."""
     parsed: Any = None
     """The JSON value when an output schema was asked for."""
     jump_forward: Literal["exact", "canonical"] | None = None

@@ -94,6 +94,13 @@ class Gate(Protocol):
         """
         ...
 
+    def closed(self, pid: int, now: float, tool: str) -> Verdict:
+        """Say why no call of a tool can be made now, whatever its arguments; allows where some may be.
+
+        In plan and reasons `null` stands for any value that fits. Changes nothing and always answers.
+        """
+        ...
+
     def record(self, event: TraceEvent) -> None:
         """Take in an event that happened. The caller judged it before, in the same step, where it must be judged."""
         ...

@@ -18,13 +18,15 @@ from aios.agents.runtime import current_task, is_terminating, stream_syscall, sy
 from aios.agents.steps import Output, Result, Step, TextDelta, ToolFinished, ToolStarted
 from aios.errors import AgentError, SyscallError
 from aios.formats.canonical import canonical
+from aios.formats.refusals import without_call
 from aios.tools.results import to_json
 
 Watch = Callable[[Step], None]
 Finish = Callable[[Json], Awaitable[None]]
 """Ends the process with its answer. Raises SyscallError(denied=True) while the rules do not let it finish."""
 
-NO_COMPLIANT_CALL = "No call that the rules allow can be made now. Answer without calling a tool."
+_MOST_ADVISED = 3
+"""How often in a run a model that found no allowed call is told what would come first, and may call again."""
 
 
 class Conversation(Generic[Output]):
@@ -37,6 +39,7 @@ class Conversation(Generic[Output]):
         self._messages = [*_opening(agent, history), Message(role="user", content=prompt)]
         self._choice: ToolChoice = agent.tool_choice if agent.tool_names else "none"
         self._usage = Usage()
+        self._advised = 0
 
     async def run(self, finish: Finish) -> Result[Output]:
         """Take turns until an answer is accepted. Raises AgentError when the turns are used up or `term` came."""
@@ -55,13 +58,19 @@ class Conversation(Generic[Output]):
             await self._call_tools(generation)
             return None
         if generation.finish == "no_compliant_call":
-            self._tell(generation, NO_COMPLIANT_CALL)
-            self._choice = "none"
+            self._advise(generation)
             return None
         if has_tools and self._agent.output_schema is not None:
             # The text said that no tool is needed any more; now the same prompt again, in the answer's own grammar.
             generation = await self._generate(self._agent.output_schema)
         return self._read_answer(generation)
+
+    def _advise(self, generation: Generation) -> None:
+        """Tell why no call could be made; where a call would help, it may be made, a few times."""
+        advice, can_help = without_call(generation.refused)
+        self._advised += 1
+        self._choice = "auto" if can_help and self._advised <= _MOST_ADVISED else "none"
+        self._tell(generation, advice)
 
     async def _generate(self, schema: dict[str, Any] | None) -> Generation:
         call = LlmGenerate(

@@ -4,6 +4,7 @@ from typing import Any
 
 from aios.abi.events import GateJudged
 from aios.abi.guard import Denial, Verdict
+from aios.abi.tools import ToolReport
 from aios.formats.canonical import canonical
 from aios.kernel.entities import Process
 from aios.kernel.outcome import who
@@ -14,6 +15,22 @@ def denied_reason(process: Process, what: str, verdict: Verdict) -> str:
     rules = ", ".join(repr(denial.rule) for denial in verdict.denials)
     why = "; ".join(_why(denial) for denial in verdict.denials)
     return f"{who(process)}: {what} denied by rule {rules}: {why}{_plan(verdict)}"
+
+
+def closed_report(tool: str, verdict: Verdict) -> ToolReport:
+    """Say why no call of a tool can be made now, and what would come first; for the model, so without a pid."""
+    rules = ", ".join(repr(denial.rule) for denial in verdict.denials)
+    why = "; ".join(_why(denial) for denial in verdict.denials)
+    reason = f"tool {tool!r} cannot be called now by rule {rules}: {why}{_plan(verdict)}"
+    return ToolReport(
+        id="",
+        name=tool,
+        status="denied",
+        code="E-GUARD-DENIED",
+        reason=reason,
+        rules=verdict.rules,
+        plan=verdict.plan,
+    )
 
 
 def judgement(

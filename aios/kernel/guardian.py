@@ -216,6 +216,13 @@ class Guardian:
         gate = self.gate_of(pid)
         return gate.version if gate is not None else 0
 
+    def closed(self, pid: int, now: float, tools: Iterable[str]) -> dict[str, Verdict]:
+        """Return why tools cannot be called at all now; those that can with some arguments are left out."""
+        self._catch_up()
+        gate = self.gate_of(pid)
+        found = {} if gate is None else {tool: gate.closed(pid, max(now, self._time), tool) for tool in tools}
+        return {tool: verdict for tool, verdict in found.items() if not verdict.allow}
+
     def rehearse(self, pid: int, now: float, calls: Sequence[ToolCall]) -> tuple[Verdict, ...]:
         """Judge calls as a batch, without a trace of it; all are allowed where no rule is in force."""
         self._catch_up()

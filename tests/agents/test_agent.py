@@ -10,12 +10,13 @@ from pydantic import BaseModel, field_validator
 from aios.abi.chat import Generation, Message, Sampling, ToolCall
 from aios.abi.process import Signal
 from aios.abi.syscalls import LlmGenerate, ToolCallBatch
+from aios.abi.tools import ToolReport
 from aios.agents.agent import Agent
 from aios.agents.connection import set_connector
-from aios.agents.conversation import NO_COMPLIANT_CALL
 from aios.agents.program import run_sync
 from aios.agents.steps import Finished, TextDelta, ToolFinished, ToolStarted
 from aios.errors import AgentError, ToolRetry, UsageError
+from aios.formats.refusals import NO_CALL
 from aios.tools.decorator import tool
 from tests.agents.small_kernel import Model, SmallKernel, call, say, script
 
@@ -164,8 +165,33 @@ def test_when_no_call_is_allowed_the_model_is_told_and_answers_without_one() -> 
     kernel = make_kernel(script(Generation(text="", finish="no_compliant_call"), say("then not")))
     result = Agent("finder", tools=[find], tool_choice="required").run_sync("where?")
     assert result.output == "then not"
-    assert result.messages[1].content == NO_COMPLIANT_CALL
+    assert result.messages[1].content == NO_CALL
     assert [request.tool_choice for request in generations(kernel)] == ["required", "none"]
+
+
+def test_what_would_come_first_reaches_the_model_and_it_may_call_again() -> None:
+    why = ToolReport(
+        id="",
+        name="pay",
+        status="denied",
+        reason="tool 'pay' cannot be called now; first: find({})",
+        plan=({"tool": "find", "args": {}},),
+    )
+    closed = Generation(text="", finish="no_compliant_call", refused=(why,))
+    kernel = make_kernel(script(closed, use("find", number=1), say("found")))
+    result = Agent("finder", tools=[find], tool_choice="required").run_sync("where?")
+    assert result.output == "found"
+    assert "first: find" in result.messages[1].content
+    assert [request.tool_choice for request in generations(kernel)] == ["required", "auto", "auto"]
+
+
+def test_advice_that_never_helps_ends() -> None:
+    why = ToolReport(id="", name="pay", status="denied", reason="closed", plan=({"tool": "find", "args": {}},))
+    kernel = make_kernel(
+        script(*[Generation(text="", finish="no_compliant_call", refused=(why,))] * 4, say("then not"))
+    )
+    assert Agent("finder", tools=[find], max_turns=9).run_sync("where?").output == "then not"
+    assert generations(kernel)[-1].tool_choice == "none"
 
 
 def test_an_agent_that_may_not_finish_yet_hears_why_and_goes_on() -> None:

@@ -61,9 +61,9 @@ SECOND = len(written(call("c", "A1")))
 
 @asynccontextmanager
 async def kernel_on(
-    folder: Path, core: TinyCore, journal: MemoryJournal | None = None, **settings: Any
+    folder: Path, core: TinyCore, journal: MemoryJournal | None = None, rules: str = RULES, **settings: Any
 ) -> AsyncIterator[Kernel]:
-    (folder / "orders.rules").write_text(RULES)
+    (folder / "orders.rules").write_text(rules)
     journal = journal if journal is not None else MemoryJournal()
     wanted = Settings(name="test", rules=(folder / "orders.rules",), **settings)
     with anyio.fail_after(60):
@@ -162,6 +162,22 @@ async def test_a_call_that_another_process_overtook_is_decoded_once_more_and_cou
         assert (found[0].usage.stale_masks, found[0].usage.refused_calls) == (1, 1)
         assert [(event.why, event.masked) for event in redone(kernel)] == [("stale_mask", True)]
         assert kernel.status().guard["stale_masks"] == 1
+
+
+async def test_a_demanded_call_that_no_rule_lets_pass_tells_which_and_what_would_come_first(tmp_path: Path) -> None:
+    rules = 'rule first "modify before you cancel": require once ok m(o = x) before c(o = x)'
+    async with kernel_on(tmp_path, TinyCore(written(call("c", "A1"))), rules=rules) as kernel:
+        door = await kernel.root("a", caps=ALL)
+        demand = generate().model_copy(update={"tool_choice": "c"})
+        found = (await streamed(door, demand))[1]
+        assert found.finish == "no_compliant_call"
+        [closed] = found.refused
+        assert (closed.name, closed.status, closed.rules) == ("c", "denied", ("first",))
+        assert [step["tool"] for step in closed.plan or () if isinstance(step, dict)] == ["m"]
+        assert "cannot be called now by rule 'first'" in (closed.reason or "")
+        assert "first: m(" in (closed.reason or "")
+        await done(door, ToolCallBatch(calls=(call("m", "A1"),)))
+        assert calls_of((await streamed(door, demand))[1]) == [("c", "A1")]
 
 
 def _generated(core: TinyCore) -> int:

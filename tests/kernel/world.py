@@ -343,6 +343,9 @@ class LineGate:
         """Its rules know no duties."""
         return ()
 
+    def closed(self, pid: int, now: float, tool: str) -> Verdict:
+        return self.judge(TraceEvent(self.version + 1, now, pid, "start", tool))
+
     def rehearse(self, pid: int, now: float, calls: Sequence[ToolCall]) -> tuple[Verdict, ...]:
         twin, verdicts = type(self)(self._text, "<twin>"), list[Verdict]()
         twin.events = [*self.events]

@@ -14,6 +14,7 @@ from aios.abi.core import MaskState
 from aios.abi.guard import Denial, TraceEvent, Verdict
 from aios.abi.tools import ToolSpec
 from aios.formats.canonical import call_digest
+from aios.guard.judging.closed import find_closed
 from aios.guard.judging.core import FAR, Refusal, find_core
 from aios.guard.judging.ending import Objection, is_objected, objections, owes, wanted_text
 from aios.guard.judging.explain import Explainer
@@ -162,6 +163,13 @@ class RuleGate:
             return self._rehearse(pid, now, calls)
         except Exception as error:  # noqa: BLE001 - as in `judge`
             return (self._refuse("!internal", f"the guard failed: {type(error).__name__}: {error}"),) * len(calls)
+
+    def closed(self, pid: int, now: float, tool: str) -> Verdict:
+        """Say why no call of a tool can be made now, whatever its arguments; allows where some may be."""
+        try:
+            return find_closed(self, pid, now, tool)
+        except Exception as error:  # noqa: BLE001 - as in `judge`
+            return self._refuse("!internal", f"the guard failed: {type(error).__name__}: {error}")
 
     def _rehearse(self, pid: int, now: float, calls: Sequence[ToolCall]) -> tuple[Verdict, ...]:
         gate, verdicts = self, list[Verdict]()

@@ -69,7 +69,7 @@ class Emission:
                 admitted.append(named)
             else:
                 refused.append(objection)
-        return result.model_copy(update={"tool_calls": tuple(admitted), "refused": tuple(refused)})
+        return result.model_copy(update={"tool_calls": tuple(admitted), "refused": (*result.refused, *refused)})
 
     def settle(self) -> None:
         """The reply is durable, and so is what was started."""

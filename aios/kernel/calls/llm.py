@@ -11,14 +11,14 @@ from aios.abi.chat import Generation
 from aios.abi.core import TokenRow
 from aios.abi.replies import Denied
 from aios.abi.syscalls import LlmGenerate
-from aios.abi.tools import ToolSpec
+from aios.abi.tools import ToolReport, ToolSpec
 from aios.errors import EngineError, EngineLost
 from aios.ids import Pid, context_id
 from aios.kernel.calls.client import Emission, lend
 from aios.kernel.calls.redecoding import Redecoding
 from aios.kernel.calls.tool import offered
 from aios.kernel.contexts import Generating
-from aios.kernel.denials import denied_reason, details_of
+from aios.kernel.denials import closed_report, denied_reason, details_of
 from aios.kernel.entities import Process
 from aios.kernel.outcome import Failure, Outcome, Refusal, who
 from aios.kernel.parts import Parts
@@ -27,6 +27,9 @@ from aios.kernel.records import AnyFact, RuleEvent, UsageAdded
 from aios.kernel.table import Running
 from aios.kernel.telling import announcement
 from aios.kernel.tokenlog import Stream
+
+_MOST_CLOSED = 4
+"""Tools of which a reply says why they cannot be called."""
 
 
 async def generate(parts: Parts, running: Running, ask: LlmGenerate) -> Outcome:
@@ -215,6 +218,8 @@ class Generated:
         facts: list[AnyFact] = [*stream.prelude, owed]
         facts.extend(self._say(result, tuple(facts)))
         self.running.owing = tuple
+        if result.finish == "no_compliant_call":
+            result = result.model_copy(update={"refused": self._closed()})
         emission = Emission(self.parts, self.running, self.ask.client_tools)
         result = emission.judge(result)
         facts.extend(emission.facts)
@@ -225,6 +230,13 @@ class Generated:
             self.parts.tokens.publish(stream, len(generation.tokens), len(generation.texts), is_all=True)
 
         return Outcome(result.model_dump(mode="json"), tuple(facts), then=publish)
+
+    def _closed(self) -> tuple[ToolReport, ...]:
+        """Say of the tools that were asked for, or of all that were offered, why they cannot be called."""
+        choice, tools = self.ask.tool_choice, [tool.name for tool in self.generation.tools]
+        names = tools if choice in ("auto", "required") else [choice]
+        found = self.parts.guardian.closed(self.process.pid, self.parts.clock.now(), names)
+        return tuple(closed_report(tool, verdict) for tool, verdict in found.items())[:_MOST_CLOSED]
 
     def _say(self, result: Generation, owed: tuple[AnyFact, ...]) -> tuple[RuleEvent, ...]:
         if not result.text.strip():

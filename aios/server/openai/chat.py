@@ -14,13 +14,13 @@ from aios.abi.chat import Generation, Message, Usage
 from aios.abi.kernel import Door
 from aios.abi.replies import Delta, Ok
 from aios.abi.syscalls import AnyCall, CallCancel, LlmGenerate, Request, ToolReports
+from aios.formats.refusals import without_call
 from aios.server.openai.reading import Asked
 from aios.server.openai.writing import Declined
 
 MOST_ASKED_AGAIN = 2
 CANCEL_S = 5.0
 """How long the cancellation of an answer that nobody waits for is waited for; it is done all the same."""
-_NO_CALL = "No call that the rules allow can be made now. Answer without calling a tool."
 
 
 class Chat:
@@ -51,7 +51,7 @@ class Chat:
                 if told is None or number == MOST_ASKED_AGAIN:
                     yield found.model_copy(update={"text": said, "usage": usage})
                     return
-                generate = _again(generate, found, told)
+                generate = _again(generate, found, told[0], may_call=told[1])
         finally:
             await self._cancel()
 
@@ -84,20 +84,21 @@ class Chat:
         return Request(id=f"{self.identity}.{part}", call=call, stream=stream)
 
 
-def _told(found: Generation) -> str | None:
-    """Say what the model must hear before it goes on; None where the answer stands."""
+def _told(found: Generation) -> tuple[str, bool] | None:
+    """Say what the model must hear before it goes on, and whether it may call again; None where the answer stands."""
     if found.tool_calls:
         return None
     if found.finish == "no_compliant_call":
-        return _NO_CALL
+        return without_call(found.refused)
     reasons = "; ".join(one.reason or one.code or "refused" for one in found.refused)
-    return f"Not done: {reasons}. Answer in another way." if reasons else None
+    return (f"Not done: {reasons}. Answer in another way.", True) if reasons else None
 
 
-def _again(generate: LlmGenerate, found: Generation, told: str) -> LlmGenerate:
+def _again(generate: LlmGenerate, found: Generation, told: str, *, may_call: bool) -> LlmGenerate:
     said = (Message(role="assistant", content=found.text),) if found.text else ()
     messages = (*generate.messages, *said, Message(role="user", content=told))
-    choice = "none" if told == _NO_CALL else generate.tool_choice
+    is_closed = found.finish == "no_compliant_call"
+    choice = generate.tool_choice if not is_closed else "auto" if may_call else "none"
     return generate.model_copy(update={"messages": messages, "tool_choice": choice, "continue_final": False})
 
 
