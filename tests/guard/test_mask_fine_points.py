@@ -117,6 +117,24 @@ def test_what_is_kept_ends_with_an_event_elsewhere_that_it_hears(rules: str, ope
     assert kept_is_anew(s, 2)["read"]["rules"] == []
 
 
+@pytest.mark.parametrize(
+    ("store", "phi"),
+    [
+        ("register r[o]: Str on ok read(o = o) set result.k", 'r[o] = "x"'),
+        ("register r: Str on ok read() set result.k", 'r = "x"'),
+        ("relation row(o, k) latest by o on ok read(o = o) add (o, result.k)", '(exists x in row: x.k = "x")'),
+    ],
+)
+def test_what_is_kept_ends_with_what_its_registers_and_relations_hear(store: str, phi: str) -> None:
+    s = scene(f"{store}\nrule a: require {phi} before cancel(o)")
+    assert kept_is_anew(s)["cancel"]["rules"] != []
+    for k in ("x", "y", "x"):
+        s.ok("login", user="ann")
+        s.ok("read", {"k": k}, o="W")
+        kept_is_anew(s)
+        assert s.judge("cancel", o="W").allow is (k == "x")
+
+
 # --- numbers ------------------------------------------------------------------------------------------------------
 
 

@@ -20,8 +20,9 @@ JUDGING = (
     Mutant(
         "a core is not thinned to the last event",
         "guard/judging/core.py",
+        "    while size > 0:\n        kept = _thinned(refusal, kept, size)\n        size //= 2\n"
         "    while (fewer := _thinned(refusal, kept, 1)) != kept:\n        kept = fewer\n",
-        "",
+        "    while size > 1:\n        kept = _thinned(refusal, kept, size)\n        size //= 2\n",
         "guard/test_explanations.py::test_a_core_denies_and_no_event_of_it_can_be_left_out",
     ),
     Mutant(

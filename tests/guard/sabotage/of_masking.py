@@ -68,7 +68,7 @@ RESIDUAL = (
         "guard/masking/kept.py",
         "        triggers |= _events(program, clause)\n",
         "        pass\n",
-        _KEPT,
+        f"{_FINE}::test_what_is_kept_ends_with_what_its_registers_and_relations_hear",
     ),
     Mutant(
         "a kept residual outlives what it heard itself",

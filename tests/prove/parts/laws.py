@@ -1,9 +1,14 @@
-"""T2 and T8 of the guard on drawn histories: incremental is from scratch, wherever cut; refusals explain themselves."""
+"""T2 and T8 of the guard on drawn histories: incremental is from scratch, wherever cut; refusals explain themselves.
+
+And bad traces: whatever a file holds, its replay keeps its word.
+"""
 
 from collections import Counter
+from random import Random
 
 from tests.guard import incremental, test_explanations
 from tests.guard.histories import history
+from tests.guard.trace_fuzz import lines_of, replay_keeps_its_word, spoilt
 from tests.prove.check import Check, Outcome
 
 _LENGTH, _LONG = 18, 40
@@ -32,8 +37,18 @@ def explained(seed: int) -> Outcome:
     return Outcome(counts=seen)
 
 
+def spoilt_traces(seed: int) -> Outcome:
+    """One history as a trace file, spoilt in ten ways."""
+    drawn, seen = history(_FIRST + seed, _LENGTH), Counter[str]()
+    gate, lines = drawn.gate(), lines_of(drawn)
+    for number in range(10):
+        seen += replay_keeps_its_word(gate, spoilt(Random(f"{seed} {number}"), lines), audit=number % 2 == 0)
+    return Outcome(counts={"files": 10, **seen})
+
+
 CHECKS = (
     Check("cut", cut, wanted={"splits": 20_000}),
     Check("alike", alike, wanted={"cases": 2_000, "ticks": 20_000}),
     Check("explained", explained, wanted={"core": 4_000, "absence": 4_000, "plan": 400}),
+    Check("spoilt_traces", spoilt_traces, wanted={"files": 50_000}),
 )
