@@ -4,5 +4,6 @@ from tests.guard.sabotage.of_judging import JUDGING
 from tests.guard.sabotage.of_kernel import KERNEL
 from tests.guard.sabotage.of_masking import MASK, RESIDUAL
 from tests.guard.sabotage.of_monitor import MONITOR
+from tests.guard.sabotage.of_solving import SOLVING
 
-MUTANTS = (*MONITOR, *RESIDUAL, *MASK, *JUDGING, *KERNEL)
+MUTANTS = (*MONITOR, *RESIDUAL, *MASK, *JUDGING, *SOLVING, *KERNEL)

@@ -146,8 +146,8 @@ MONITOR = (
     Mutant(
         "a new key shares the leaf of all others",
         "guard/monitor/tables.py",
-        "state.rows[key] = (value, duplicate(state.default, depth - 1, self.copy))",
-        "state.rows[key] = (value, state.default)",
+        "state.rows[key] = (value, duplicate(state.around(value), depth - 1, self.copy))",
+        "state.rows[key] = (value, state.around(value))",
         f"{_FINE}::test_each_key_has_its_own_count",
     ),
     Mutant(
@@ -156,6 +156,20 @@ MONITOR = (
         "            if key not in change.rows:\n                state.rows[key] = (value, self.update(part",
         "            if key in change.rows:\n                state.rows[key] = (value, self.update(part",
         f"{_FINE}::test_what_ends_it_for_all_ends_it_for_each",
+    ),
+    Mutant(
+        "a stretch changes as the one below it",
+        "guard/monitor/tables.py",
+        "state.parts[at] = self.update(part, change.others()[index], depth - 1)",
+        "state.parts[at] = self.update(part, change.others()[max(index - 1, 0)], depth - 1)",
+        "guard/test_ordered_past.py::test_an_updated_table_says_what_every_update_gave",
+    ),
+    Mutant(
+        "a cut falls although something changes at it",
+        "guard/monitor/tables.py",
+        "if _alike(parts[-1], part, depth) and _alike(at, part, depth):",
+        "if _alike(parts[-1], part, depth):",
+        "guard/test_ordered_past.py::test_an_updated_table_says_what_every_update_gave",
     ),
     Mutant(
         "a register takes an uncertain value for certain",
