@@ -41,6 +41,10 @@ class LlmGenerate(Call):
     """Tools that the caller runs itself, offered beside `tools`. A call of one needs the right to `tool:NAME` and is
     judged here: the reply holds those whose `start` became durable with it, under ids of the kernel's; the others are
     in `Generation.refused`. Their results come back by `tool.report`."""
+    whole_history: bool = Field(default=False, exclude_if=_is_unset)
+    """Whether `messages` claim to be the whole conversation of this context: each call of `client_tools` that was
+    handed out in it must then occur. In any case a history that holds one such call must hold, unaltered, those before
+    it and beside it, with their reported results; otherwise E-HISTORY names the first that differs."""
     continue_final: bool = Field(default=False, exclude_if=_is_unset)
     """Whether the last message, of the assistant, is the beginning of the answer; the reply holds the rest."""
     tool_choice: ToolChoice = "auto"

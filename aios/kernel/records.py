@@ -146,6 +146,11 @@ class CallEmitted(Fact, frozen=True, kw_only=True, tag="call.emitted"):
     cause: int
     cap: int | None = None
     spend: float = 0.0
+    context: str = ""
+    request: str = ""
+    """The `llm.generate` whose reply handed it out."""
+    after: str = ""
+    """The last committed call that the history of that request held."""
 
 
 class CallReported(Fact, frozen=True, kw_only=True, tag="call.reported"):

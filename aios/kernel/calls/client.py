@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from aios.abi.chat import Generation, ToolCall
 from aios.abi.guard import TraceEvent
 from aios.abi.replies import Failed
-from aios.abi.syscalls import CallCancel, ReportedCall, ToolReports
+from aios.abi.syscalls import CallCancel, LlmGenerate, ReportedCall, ToolReports
 from aios.abi.tools import ToolReport, ToolSpec
 from aios.errors import RuleError
-from aios.formats.canonical import call_digest, canonical
+from aios.formats.canonical import canonical
+from aios.kernel.calls.history import altered, last_known
 from aios.kernel.denials import denied_reason, judgement
 from aios.kernel.entities import Emitted, Process
 from aios.kernel.outcome import Failure, Outcome, Refusal, who
@@ -47,10 +48,10 @@ def lend(parts: Parts, process: Process, tools: Sequence[ToolSpec], own: Sequenc
 class Emission:
     """The calls of one generation on their way to the program."""
 
-    def __init__(self, parts: Parts, running: Running, own: Sequence[ToolSpec]) -> None:
-        self._parts, self._running = parts, running
+    def __init__(self, parts: Parts, running: Running, ask: LlmGenerate) -> None:
+        self._parts, self._running, self._ask = parts, running, ask
         self._process = parts.process(running.pid)
-        self._own = {spec.name for spec in own}
+        self._own = {spec.name for spec in ask.client_tools}
         self._started: list[TraceEvent] = []
         self.facts: list[AnyFact] = []
         """To become durable with the reply."""
@@ -125,6 +126,9 @@ class Emission:
             cause=event.seq,
             cap=hold.cap,
             spend=hold.spend,
+            context=self._ask.context,
+            request=self._running.id,
+            after=last_known(self._process, self._ask),
         )
         self.facts += [emitted, *self._parts.guardian.facts(event), UsageAdded(pid=event.pid, tool_calls=1)]
 
@@ -163,13 +167,9 @@ def _is_new(process: Process, told: ReportedCall) -> bool:
 
 
 def _differing(known: Emitted, told: ReportedCall) -> str | None:
-    fact, call = known.fact, told.call
-    if call_digest(fact.tool, fact.arguments) != call_digest(call.name, call.arguments):
-        was, now = (
-            f"{name}({canonical(arguments)})"
-            for name, arguments in ((fact.tool, fact.arguments), (call.name, call.arguments))
-        )
-        return f"it was {was}, the history has {now}"
+    different = altered(known, told.call)
+    if different is not None:
+        return different
     if known.reported is not None and known.reported.digest != _digest(told):
         return "another result was reported before"
     return None

@@ -15,6 +15,7 @@ from aios.abi.tools import ToolReport, ToolSpec
 from aios.errors import EngineError, EngineLost
 from aios.ids import Pid, context_id
 from aios.kernel.calls.client import Emission, lend
+from aios.kernel.calls.history import check_history
 from aios.kernel.calls.redecoding import Redecoding
 from aios.kernel.calls.tool import offered
 from aios.kernel.contexts import Generating
@@ -38,6 +39,7 @@ async def generate(parts: Parts, running: Running, ask: LlmGenerate) -> Outcome:
     _check_model(parts, process, ask.model)
     tools = _tools(parts, process, ask)
     lend(parts, process, tools, ask.client_tools)
+    check_history(process, ask)
     context = context_id(Pid(process.pid), ask.context)
     began = parts.monotonic()
     turn = parts.book.entry(context).turn
@@ -220,7 +222,7 @@ class Generated:
         self.running.owing = tuple
         if result.finish == "no_compliant_call":
             result = result.model_copy(update={"refused": self._closed()})
-        emission = Emission(self.parts, self.running, self.ask.client_tools)
+        emission = Emission(self.parts, self.running, self.ask)
         result = emission.judge(result)
         facts.extend(emission.facts)
         generation = self.generation

@@ -31,11 +31,14 @@ class Chat:
         self._door, self._asked = door, asked
         self._running: str | None = None
 
-    async def pieces(self, context: str) -> AsyncIterator[str | Generation]:
-        """Generate in `context`: yield the text as it comes and the whole generation at last. Raises Declined."""
+    async def pieces(self, context: str, *, is_named: bool = False) -> AsyncIterator[str | Generation]:
+        """Generate in `context`: yield the text as it comes and the whole generation at last. Raises Declined.
+
+        `is_named`: the client says that this is the conversation; then its history must be whole.
+        """
         if self._asked.reports:
             await self._report()
-        generate = self._asked.generate.model_copy(update={"context": context})
+        generate = self._asked.generate.model_copy(update={"context": context, "whole_history": is_named})
         said, usage = "", Usage()
         try:
             for number in range(MOST_ASKED_AGAIN + 1):

@@ -247,10 +247,14 @@ def _reports(messages: tuple[Message, ...]) -> tuple[ReportedCall, ...]:
     """Pair each tool message with the call that it answers."""
     calls: dict[str, ToolCall] = {}
     found: list[ReportedCall] = []
-    for message in messages:
+    for number, message in enumerate(messages):
         calls.update({call.id: call for call in message.tool_calls})
-        if message.role == "tool" and message.tool_call_id in calls:
-            found.append(ReportedCall(call=calls[message.tool_call_id], result=_result(message.content)))
+        if message.role != "tool":
+            continue
+        if message.tool_call_id not in calls:
+            told = f"messages[{number}] answers call {message.tool_call_id!r}, which no message before it makes"
+            raise Refusal(400, "E-BODY", told)
+        found.append(ReportedCall(call=calls[message.tool_call_id], result=_result(message.content)))
     return tuple(found)
 
 

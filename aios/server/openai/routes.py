@@ -63,7 +63,7 @@ class OpenAI:
         self, chat: Chat, door: Door, asked: Asked, context: str | None
     ) -> AsyncIterator[str | Generation]:
         if context is not None:
-            async for piece in chat.pieces(context):
+            async for piece in chat.pieces(context, is_named=True):
                 yield piece
             return
         with self._conversations.borrowed(door.pid, asked.generate.messages) as free:
