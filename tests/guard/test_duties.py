@@ -3,8 +3,6 @@
 import pytest
 
 from aios.abi.guard import TraceEvent, Verdict
-from aios.errors import RuleError
-from aios.guard.judging.gate import compile_rules
 from tests.guard.scenes import Scene
 
 TOOLS = """viability V0
@@ -258,23 +256,3 @@ def test_an_end_that_was_not_judged_abandons_the_duties() -> None:
     assert broken(s) == [("locks", 2, 3, "abandoned"), ("slots", 2, 3, "abandoned")]
     assert s.denied("work") == ("!finished",)
     assert s.denied("work", pid=2) == ()
-
-
-@pytest.mark.parametrize(
-    "rule",
-    [
-        "rule r: §after ok acquire(lock = l) do release(lock = l)",
-        "rule r: §finish requires once ok work()",
-    ],
-)
-def test_duties_without_v0_are_refused_not_weakened(rule: str) -> None:
-    text = TOOLS.replace("viability V0\n", "") + rule.replace("§", "")
-    with pytest.raises(RuleError, match="'viability V0'"):
-        compile_rules(text, complete=True)
-    assert compile_rules(text, complete=True, viability="V0").program.viability == "V0"
-    with pytest.raises(RuleError, match="viability V2"):
-        compile_rules("viability V2\n" + text, complete=True)
-
-
-def test_without_duties_every_state_is_viable() -> None:
-    assert compile_rules("viability V2\ntool f()\nrule r: forbid f()", complete=True).program.viability == "V2"

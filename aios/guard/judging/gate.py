@@ -20,13 +20,14 @@ from aios.guard.judging.ending import Objection, is_objected, objections, owes, 
 from aios.guard.judging.explain import Explainer
 from aios.guard.judging.log import Entry, Log
 from aios.guard.judging.plan import find_plan
+from aios.guard.judging.viability import Viability
 from aios.guard.language.sorts import declared, defaults
 from aios.guard.language.syntax import Param, Sort, Tool
 from aios.guard.language.values import UNKNOWN, fits, micros, plain, read
 from aios.guard.masking.kept import Kept
 from aios.guard.masking.residual import residuals
 from aios.guard.monitor.facts import Happening
-from aios.guard.monitor.monitor import SHARED, Monitor, rule_value
+from aios.guard.monitor.monitor import Monitor, rule_value
 from aios.guard.monitor.program import FINISH, Program, build, word
 from aios.guard.monitor.snapshot import dump, load
 
@@ -58,11 +59,12 @@ class RuleGate:
     def __init__(
         self, text: str, file: str, tools: Sequence[ToolSpec], complete: bool, viability: str | None = None
     ) -> None:
-        self._text, self._file, self._complete, self._viability = text, file, complete, viability
+        self._text, self._file, self._complete, self._level = text, file, complete, viability
         self._specs: dict[str, ToolSpec] = {spec.name: spec for spec in tools}
         self._program = self._compile()
         self._monitor = Monitor(self._program)
         self._kept = Kept(self._program)
+        self._viability = Viability(self._program)
         self._version = 0
         self._time = 0
         self._log = Log()
@@ -73,7 +75,7 @@ class RuleGate:
 
     def _compile(self) -> Program:
         outside = [declared(spec) for spec in self._specs.values()]
-        return build(self._text, self._file, outside, self._complete, self._viability)
+        return build(self._text, self._file, outside, self._complete, self._level)
 
     # --- what it is ------------------------------------------------------------------------------------------------
 
@@ -86,6 +88,11 @@ class RuleGate:
     def version(self) -> int:
         """Number of the last event taken in; 0 before the first."""
         return self._version
+
+    @property
+    def now(self) -> float:
+        """The time of the last event taken in, in seconds."""
+        return self._time / 1_000_000
 
     @property
     def undeclared(self) -> tuple[str, ...]:
@@ -125,6 +132,7 @@ class RuleGate:
         self._monitor.adopt(self._program)
         self._read = None
         self._kept = Kept(self._program)
+        self._viability = Viability(self._program)
 
     # --- judging ---------------------------------------------------------------------------------------------------
 
@@ -146,12 +154,19 @@ class RuleGate:
         ]
         denials += [self._told(found, event.pid, call) for found in objections(self._monitor, event.pid, call)]
         if not denials:
-            return Verdict(True, version=self._version)
+            impasse = self._viability.impasse(self, event)
+            if impasse is None:
+                return Verdict(True, version=self._version)
+            denials.append(self._told(impasse, event.pid, call))
         plan = find_plan(self, event) if event.kind != "assistant" else None
         return Verdict(False, tuple(denials), plan, self._version)
 
     def allows(self, event: TraceEvent) -> bool:
         """Whether `judge` would allow it; makes no explanation."""
+        return self.passes(event) and self._viability.impasse(self, event) is None
+
+    def passes(self, event: TraceEvent) -> bool:
+        """Whether no rule denies it and nothing but viability objects."""
         if self._unjudgeable(event) is not None:
             return False
         call = self.read(event)
@@ -282,6 +297,7 @@ class RuleGate:
         happening = self.read(event)
         self._monitor.record(event.pid, happening, event.cause)
         self._kept.note(event.pid, happening)
+        self._viability.note(event)
         self._log.note(Entry(event.pid, happening, event.cause))
         return None
 
@@ -390,6 +406,7 @@ class RuleGate:
             raise ValueError(f"state of other rules: {found['rules']}, these are {self.digest}")
         self._version, self._time, self._broken = found["version"], found["time"], found["broken"]
         self._monitor, self._kept = Monitor(self._program), Kept(self._program)
+        self._viability = self._viability.emptied()
         self._monitor.scopes.update(found["scopes"])
 
     def state_digest(self) -> str:
@@ -400,17 +417,16 @@ class RuleGate:
         """A gate for the same rules with an empty trace; costs no compilation."""
         other = copy(self)
         other._monitor, other._log = Monitor(self._program), Log()
-        other._kept = self._kept.emptied()
+        other._kept, other._viability = self._kept.emptied(), self._viability.emptied()
         other._version, other._time, other._broken = 0, 0, ""
         return other
 
     def twin(self, pid: int) -> "RuleGate":
-        """An independent gate in the same state, for what concerns `pid`: plans are tried on it."""
+        """A gate in the same state, for what concerns `pid`: plans are tried on it. Good until this one changes."""
         other = copy(self)
-        other._monitor, other._log = Monitor(self._program), Log(self._log)
-        other._kept = self._kept.emptied()
-        for scope in (SHARED, pid):
-            other._monitor.scopes[scope] = self._monitor.copied(scope)
+        other._monitor, other._log = self._monitor.layered(pid), Log(self._log)
+        other._kept, other._viability = self._kept.emptied(), self._viability.branched()
+        other._read = None
         return other
 
 

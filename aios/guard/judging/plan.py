@@ -5,26 +5,40 @@ re-checked by construction, for the results that it wishes for. Bounded; no plan
 """
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aios.abi.guard import TraceEvent
 from aios.formats.canonical import canonical
 from aios.guard.judging.ending import objections
 from aios.guard.judging.explain import Explainer, Missing
+from aios.guard.judging.moves import Move
 from aios.guard.language.sorts import example
+from aios.guard.language.syntax import Tool
 from aios.guard.language.values import UNKNOWN
 
 if TYPE_CHECKING:
     from aios.guard.judging.gate import RuleGate
 
-Step = dict[str, Any]
+Shown = dict[str, Any]
 _MAX_STEPS = 6
 _MAX_STATES = 40
 
 
-def find_plan(gate: "RuleGate", event: TraceEvent) -> tuple[Step, ...] | None:
+class Step(NamedTuple):
+    """Moves that belong together (several people confirm one call), and how a plan shows them."""
+
+    moves: tuple[Move, ...]
+    shown: Shown
+
+    def try_on(self, gate: "RuleGate", pid: int) -> bool:
+        """Do them on a twin; whether all can be done."""
+        return all(move.try_on(gate, pid) for move in self.moves)
+
+
+def find_plan(gate: "RuleGate", event: TraceEvent) -> tuple[Shown, ...] | None:
     """Return the steps after which `event` is admitted; None if none was found within the bound."""
     queue: deque[tuple[tuple[Step, ...], RuleGate]] = deque([((), gate)])
     seen: set[str] = set()
@@ -32,34 +46,42 @@ def find_plan(gate: "RuleGate", event: TraceEvent) -> tuple[Step, ...] | None:
         if not queue:
             return None
         steps, state = queue.popleft()
-        for missing in _next(state, event, frozenset()):
-            done = _try(state, event, missing)
-            if done is None:
+        for step in next_steps(state, event):
+            path, after = (*steps, step), state.twin(event.pid)
+            if not step.try_on(after, event.pid):
                 continue
-            step, after = done
-            if after.allows(event):
-                return (*steps, step)
-            path = (*steps, step)
-            if len(path) < _MAX_STEPS and canonical(sorted(map(canonical, path))) not in seen:
-                seen.add(canonical(sorted(map(canonical, path))))
+            if after.allows(replace(event, seq=after.version + 1)):
+                return tuple(step.shown for step in path)
+            key = canonical(sorted(canonical(step.shown) for step in path))
+            if len(path) < _MAX_STEPS and key not in seen:
+                seen.add(key)
                 queue.append((path, after))
     return None
 
 
+def next_steps(gate: "RuleGate", event: TraceEvent) -> Iterator[Step]:
+    """Yield what could be done now towards `event`: what it misses, or else what that misses in turn."""
+    for missing in _next(gate, replace(event, seq=gate.version + 1), frozenset()):
+        step = _step(gate, missing)
+        if step is not None:
+            yield step
+
+
 def _next(gate: "RuleGate", event: TraceEvent, inside: frozenset[str]) -> list[Missing]:
-    """What could be done now towards `event`: what it misses, or else what that misses in turn."""
     found: list[Missing] = []
     for missing in _members(gate, _missing(gate, event)):
-        if missing.kind == "confirm":
+        if missing.kind in ("confirm", "user"):
             found.append(missing)
             continue
-        call = _call(gate, event, missing)
-        if call is None or missing.text in inside:
+        step = _step(gate, missing)
+        if step is None or missing.text in inside:
             continue
-        if gate.allows(call):
+        move = step.moves[0]
+        proposed = move.event(gate.version + 1, event.time, event.pid)
+        if gate.passes(proposed):
             found.append(missing)
         else:
-            found += _next(gate, call, inside | {missing.text})
+            found += _next(gate, proposed, inside | {missing.text})
     return found
 
 
@@ -74,6 +96,8 @@ def _missing(gate: "RuleGate", event: TraceEvent) -> list[Missing]:
     ]
     for objection in objections(gate.monitor, event.pid, call):
         found += objection.missing
+    if not found and event.kind == "start" and gate.passes(event):  # only the way to the end stands against it
+        return _missing(gate, TraceEvent(event.seq, event.time, event.pid, "finish"))
     merged: dict[str, Missing] = {}
     for missing in found:
         merged.setdefault(missing.text, missing).wishes.update(missing.wishes)
@@ -85,24 +109,32 @@ def _members(gate: "RuleGate", missing: list[Missing]) -> list[Missing]:
     order = list(gate.program.symbols.tools)
     spread: list[Missing] = []
     for item in missing:
-        tools = gate.program.symbols.groups.get(item.tool, (item.tool,))
+        tools = gate.program.symbols.groups.get(item.tool, tuple(order) if item.tool == "any" else (item.tool,))
         for tool in sorted(tools, key=lambda name: order.index(name) if name in order else len(order)):
             spread.append(replace(item, tool=tool, text=item.text if tool == item.tool else f"{item.text} by {tool}"))
     return spread
 
 
-def _call(gate: "RuleGate", event: TraceEvent, missing: Missing) -> TraceEvent | None:
-    tool = gate.program.symbols.tools.get(missing.tool)
-    if tool is None or missing.kind not in ("ok", "start"):
-        return None
-    args = {
-        param.name: missing.args[param.name] if param.name in missing.args else example(param.sort)
-        for param in tool.params
-        if param.name in missing.args or not param.optional
-    }
+# --- steps -----------------------------------------------------------------------------------------------------------
+
+
+def _step(gate: "RuleGate", missing: Missing) -> Step | None:
+    """What makes the missing event happen; None where nothing plainly does."""
+    if missing.kind == "confirm":
+        return _confirmation(gate, missing)
+    args = {name: json_value(value) for name, value in missing.args.items()}
     if any(map(_is_open, args.values())):
         return None
-    return TraceEvent(gate.version + 1, event.time, event.pid, "start", tool.name, args)
+    if missing.kind == "say":
+        said = {"text": "", **args}
+        return Step((Move("say", args=said),), {"say": args})
+    if missing.kind == "user":
+        return Step((Move("user", args={"text": "", **args}),), {"user": args})
+    tool = gate.program.symbols.tools.get(missing.tool)
+    if tool is None or missing.kind not in ("ok", "start") or not set(args) <= {param.name for param in tool.params}:
+        return None
+    shown = {name: args.get(name) for name in _needed(tool, args)}
+    return Step((call_move(tool, args, result_of(tool, missing)),), {"tool": tool.name, "args": shown})
 
 
 def _is_open(value: Any) -> bool:
@@ -112,45 +144,41 @@ def _is_open(value: Any) -> bool:
     return value is UNKNOWN
 
 
-def _try(gate: "RuleGate", event: TraceEvent, missing: Missing) -> "tuple[Step, RuleGate] | None":
-    """Do one step on a twin, as the gate would."""
-    if missing.kind == "confirm":
-        return _confirm(gate, event, missing)
-    call = _call(gate, event, missing)
-    if call is None or not gate.allows(call):
-        return None
-    twin = gate.twin(event.pid)
-    twin.record(call)
-    twin.record(TraceEvent(call.seq + 1, event.time, event.pid, "ok", cause=call.seq, result=_result(gate, missing)))
-    shown = {name: _json(missing.args.get(name)) for name in call.args}
-    return {"tool": call.tool, "args": shown}, twin
+def _confirmation(gate: "RuleGate", missing: Missing) -> Step | None:
+    tool, args, answer = missing.tool, missing.args, "yes"
+    if "digest" in args and tool == "confirm":
+        return None  # whose digest it is, nobody knows
+    args = {name: json_value(value) for name, value in args.items()}
+    people = [f"principal {number}" for number in range(missing.times)]
+    moves = tuple(Move("confirm", tool, args, answer, by=by) for by in people)
+    return Step(moves, {"confirm": {"tool": tool, "args": args}})
 
 
-def _confirm(gate: "RuleGate", event: TraceEvent, missing: Missing) -> "tuple[Step, RuleGate]":
-    twin, args = gate.twin(event.pid), {name: _json(value) for name, value in missing.args.items()}
-    for number in range(missing.times):
-        confirmation = TraceEvent(
-            twin.version + 1, event.time, event.pid, "confirm", missing.tool, args, by=f"principal {number}"
-        )
-        twin.record(confirmation)
-    return {"confirm": {"tool": missing.tool, "args": args}}, twin
+def call_move(tool: Tool, args: dict[str, Any], result: Any) -> Move:
+    """A successful call with these arguments, what else it needs filled in."""
+    params = {param.name: param for param in tool.params}
+    full = {name: args[name] if name in args else example(params[name].sort) for name in _needed(tool, args)}
+    return Move("call", tool.name, full, "ok", result)
 
 
-def _json(value: Any) -> Any:
+def _needed(tool: Tool, args: dict[str, Any]) -> list[str]:
+    return [param.name for param in tool.params if param.name in args or not param.optional]
+
+
+def json_value(value: Any) -> Any:
     """A rule value as JSON."""
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, list):
-        return [_json(item) for item in value]
-    return {key: _json(item) for key, item in value.items()} if isinstance(value, dict) else value
+        return [json_value(item) for item in value]
+    return {key: json_value(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
-def _result(gate: "RuleGate", missing: Missing) -> Any:
+def result_of(tool: Tool, missing: Missing) -> Any:
     """A result of the declared sort that holds what is wished for."""
     if () in missing.wishes:
         return missing.wishes[()]
-    sort = gate.program.symbols.tools[missing.tool].result
-    found = {} if sort is None else example(sort)
+    found = {} if tool.result is None else example(tool.result)
     for path, value in missing.wishes.items() if isinstance(found, dict) else ():
         here = found
         for step in path[:-1]:

@@ -3,6 +3,7 @@
 What cannot be kept in bounds is found when the tree is compiled, and refused there with its place.
 """
 
+from collections.abc import Iterator
 from functools import partial
 
 from aios.errors import RuleError
@@ -17,10 +18,12 @@ from aios.guard.language.syntax import (
     Call,
     Event,
     Finish,
+    Happens,
     Limit,
     Literal,
     Name,
     On,
+    Phi,
     Register,
     Relation,
     Require,
@@ -88,21 +91,35 @@ class Checker(FormulaChecker):
                 self.fail(term.at, "a scenario's arguments are JSON values")
 
     def viability(self, file: RuleFile, option: str | None) -> str:
-        """Return the level in force: the option, else the file's, else V1. Raises RuleError for one not done yet."""
+        """Return the level in force: the option, else the file's, else V1. Raises RuleError where V2 cannot be."""
         declared = [decl for decl in file.decls if isinstance(decl, Viability)]
         for decl in declared[1:]:
             self.fail(decl.at, "viability is declared already", "name")
         level = option or (declared[0].level if declared else "V1")
-        dutiful = [rule.body.at for rule in self.symbols.rules.values() if isinstance(rule.body, After | Finish)]
-        if (
-            level != "V0" and dutiful
-        ):  # without duties every state is viable: what is outstanding is answered, then finish
-            said = f"viability {level}" + ("" if declared or option else ", the default,")
-            at = declared[0].at if declared and not option else dutiful[0]
-            self.fail(
-                at, f"{said} over duties and 'finish requires' is not supported yet; say 'viability V0'", "unsupported"
-            )
+        for rule in self.symbols.rules.values() if level == "V2" else ():
+            if isinstance(rule.body, After):
+                self._certain(rule, rule.body)
         return level
+
+    def _certain(self, rule: Rule, duty: After) -> None:
+        """Refuse a duty that V2 cannot keep, by its structure: no way out is sure, or time may pass without `else`."""
+        if duty.window is not None and not duty.window.calls and duty.otherwise is None:
+            self.fail(duty.duty.at, f"{rule.name}: under viability V2 a deadline in time needs an 'else'", "viability")
+        last = duty.otherwise if duty.window is not None and not duty.window.calls else duty.duty
+        voids = [] if duty.unless is None else [event.call for event in agent_events(duty.unless)]
+        if not any(self._never_fails(call) for call in (last, *voids) if call is not None):
+            self.fail(
+                duty.duty.at,
+                f"{rule.name}: under viability V2 a duty needs a way out that is 'always ok': its call, its 'else', or "
+                "an 'unless' that such a call makes true",
+                "viability",
+            )
+
+    def _never_fails(self, call: Call) -> bool:
+        members = self.symbols.members(call.name, call.at)
+        tools = self.symbols.tools
+        known = tools if members is None else [name for name in members if name in tools]
+        return call.name == "say" or any(tools[name].always_ok for name in known)
 
     # --- declarations ----------------------------------------------------------------------------------------------
 
@@ -271,3 +288,17 @@ def _mentions(term: Term, name: str) -> bool:
     if isinstance(term, Arithmetic):
         return _mentions(term.left, name) or _mentions(term.right, name)
     return isinstance(term, Apply) and any(_mentions(part, name) for part in term.terms)
+
+
+def agent_events(phi: Phi) -> Iterator[Event]:
+    """The events in a formula that the agent can make happen."""
+    if isinstance(phi, Happens):
+        if phi.event.kind in ("start", "ok", "say"):
+            yield phi.event
+        return
+    for name in ("phi", "left", "right"):
+        part = getattr(phi, name, None)
+        if part is not None and isinstance(part, Phi):
+            yield from agent_events(part)
+    for part in getattr(phi, "parts", ()):
+        yield from agent_events(part)

@@ -33,6 +33,17 @@ def comparable(left: Sort, right: Sort) -> bool:
     return family(left) == family(right) and left.kind not in ("Row", "Labels")
 
 
+def fits_into(inner: Sort, outer: Sort) -> bool:
+    """Whether every known value of the one scalar sort is a value of the other."""
+    if inner == outer or (outer.kind in TEXTS and outer.kind != "Enum" and family(inner) == "text"):
+        return True
+    if inner.kind == outer.kind == "Enum":
+        return set(inner.values) <= set(outer.values)
+    if outer.kind == "Decimal" and inner.kind in ("Int", "Decimal"):
+        return inner.places <= outer.places
+    return outer.kind == "Json" and inner.kind in ("Id", "Str", "Bool", "Int", "Decimal", "Enum")
+
+
 def orderable(sort: Sort) -> bool:
     """Whether `<` makes sense; an Id has no order."""
     return sort.kind in ("Int", "Decimal", "Time", "Duration", "Str", "Json", "Null")

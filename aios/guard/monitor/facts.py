@@ -3,10 +3,12 @@
 Plain state: no rule logic. Invariant: its size is that of live keys and windows, never of the trace.
 """
 
+from collections.abc import MutableMapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aios.guard.language.values import UNKNOWN
+from aios.guard.monitor.layers import Copy, Layer
 from aios.guard.monitor.ledgers import Ledger
 from aios.guard.monitor.origins import Origins
 
@@ -68,7 +70,7 @@ class Cells:
     """A register's values by key; `default` is that of all keys never set."""
 
     default: Any
-    rows: dict[tuple[Any, ...], tuple[tuple[Any, ...], Any]] = field(default_factory=dict)
+    rows: MutableMapping[tuple[Any, ...], tuple[tuple[Any, ...], Any]] = field(default_factory=dict)
     """hashed key → (key, value)"""
 
 
@@ -76,7 +78,9 @@ class Cells:
 class Rows:
     """A relation: rows by the hashed key of `latest by` (one key `()` without it), each certain or possible."""
 
-    buckets: dict[tuple[Any, ...], dict[Any, tuple[tuple[Any, ...], bool]]] = field(default_factory=dict)
+    buckets: MutableMapping[tuple[Any, ...], MutableMapping[Any, tuple[tuple[Any, ...], bool]]] = field(
+        default_factory=dict
+    )
     open: set[tuple[Any, ...] | None] = field(default_factory=set)
     """Keys that may have further rows; None: any key may."""
 
@@ -84,8 +88,16 @@ class Rows:
         """An independent copy."""
         return Rows({place: dict(bucket) for place, bucket in self.buckets.items()}, set(self.open))
 
+    def layered(self) -> "Rows":
+        """A layer over this: as good as a copy, at no cost."""
+        return Rows(Layer(self.buckets, lambda _, bucket: Layer(bucket)), set(self.open))
 
-Ledgers = dict[tuple[Any, ...], tuple[tuple[Any, ...], Ledger]]
+
+Ledgers = MutableMapping[tuple[Any, ...], tuple[tuple[Any, ...], Ledger]]
+
+
+def _layered(rule: int, ledgers: Ledgers) -> Ledgers:
+    return Layer(ledgers, lambda _, found: (found[0], found[1].copy()))
 
 
 def _copied(ledgers: Ledgers) -> Ledgers:
@@ -98,14 +110,14 @@ class Facts:
 
     cells: dict[str, Cells] = field(default_factory=dict)
     rows: dict[str, Rows] = field(default_factory=dict)
-    nodes: dict[int, Any] = field(default_factory=dict)
-    charges: dict[int, Ledgers] = field(default_factory=dict)
+    nodes: MutableMapping[int, Any] = field(default_factory=dict)
+    charges: MutableMapping[int, Ledgers] = field(default_factory=dict)
     wild: dict[int, Ledger] = field(default_factory=dict)
     """Charges whose key is unknown: they count against every key."""
     outstanding: dict[int, Outstanding] = field(default_factory=dict)
-    confirmations: dict[str, list[tuple[str, int, int]]] = field(default_factory=dict)
+    confirmations: MutableMapping[str, list[tuple[str, int, int]]] = field(default_factory=dict)
     """Unused ones by digest: (by, time, seq)."""
-    confirmed_calls: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
+    confirmed_calls: MutableMapping[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
     """The calls that those digests stand for."""
     starts: int = 0
     last: Happening | None = None
@@ -132,6 +144,23 @@ class Facts:
             settled=set(self.settled),
             duties=[replace(duty) for duty in self.duties],
             origins=None if self.origins is None else self.origins.copied(),
+        )
+
+    def layered(self, node: Copy) -> "Facts":
+        """A layer over these facts; `node` makes one over a table. Forgets which calls were settled before it."""
+        return replace(
+            self,
+            cells={name: Cells(cells.default, Layer(cells.rows)) for name, cells in self.cells.items()},
+            rows={name: rows.layered() for name, rows in self.rows.items()},
+            nodes=Layer(self.nodes, node),
+            charges=Layer(self.charges, _layered),
+            wild={rule: ledger.copy() for rule, ledger in self.wild.items()},
+            outstanding={seq: replace(call) for seq, call in self.outstanding.items()},
+            confirmations=Layer(self.confirmations, lambda _, unused: list(unused)),
+            confirmed_calls=Layer(self.confirmed_calls),
+            settled=set(),
+            duties=[replace(duty) for duty in self.duties],
+            origins=None if self.origins is None else self.origins.layered(),
         )
 
     def is_settled(self, start: int) -> bool:

@@ -192,6 +192,17 @@ class Monitor:
                 tables[node.index] = node.copied(facts.nodes[node.index])
         return facts.copied(tables)
 
+    def layered(self, *pids: int) -> "Monitor":
+        """A monitor in the same state, for what concerns these processes: as good as a copy, at no cost."""
+        twin = Monitor(self.program)
+        for scope in (SHARED, *pids):
+            twin.scopes[scope] = self.facts(scope).layered(self._layered_table)
+        twin._deadline = self._deadline
+        return twin
+
+    def _layered_table(self, index: int, table: Any) -> Any:
+        return self.program.nodes[index].layered(table)
+
     def fork(self, parent: int, child: int) -> None:
         """Give `child` the parent's facts and charges, without its confirmations and outstanding calls."""
         facts = self.copied(parent)

@@ -13,6 +13,7 @@ from typing import Any
 from aios.guard.language.syntax import Window
 from aios.guard.language.values import UNKNOWN, Truth, join
 from aios.guard.monitor.facts import Facts, Frame, Happening
+from aios.guard.monitor.layers import layered_table
 from aios.guard.monitor.ledgers import Running, Windowed
 from aios.guard.monitor.tables import Step, duplicate, lookup, tabulate, uniform
 
@@ -76,6 +77,10 @@ class Node:
     def copied(self, table: Any) -> Any:
         """An independent copy of a table of this node."""
         return duplicate(table, len(self.labels), lambda leaf: leaf)
+
+    def layered(self, table: Any) -> Any:
+        """A layer over a table of this node: as good as a copy, at no cost."""
+        return layered_table(table, len(self.labels), None)
 
 
 @dataclass(slots=True)
@@ -151,6 +156,9 @@ class PreviouslyNode(Node):
     def copied(self, table: Any) -> Any:
         return list(table)  # its two tables are replaced, never changed
 
+    def layered(self, table: Any) -> Any:
+        return list(table)
+
     def advance(self, facts: Facts, frame: Frame) -> None:
         tables = facts.nodes[self.index]
         facts.nodes[self.index] = [tables[1], tabulate(lambda: self.phi(frame), frame.env, self.labels)]
@@ -181,6 +189,9 @@ class TallyNode(Node):
 
     def copied(self, table: Any) -> Any:
         return duplicate(table, len(self.labels), _copy)
+
+    def layered(self, table: Any) -> Any:
+        return layered_table(table, len(self.labels), _copy)
 
     def _ledger(self) -> Any:
         return Running() if self.window is None else Windowed(self.window.high.amount)

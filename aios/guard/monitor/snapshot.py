@@ -1,6 +1,7 @@
 """The monitor's state as bytes: tagged JSON for the few types that occur, nothing that can run code."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import fields
 from decimal import Decimal
 from typing import Any
@@ -36,7 +37,7 @@ def _encode(value: Any) -> Any:
         return ["n" if isinstance(value, Decimal) else "x", str(value)]
     if isinstance(value, tuple | list):
         return ["t" if isinstance(value, tuple) else "l", *map(_encode, value)]
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return ["d", *([_encode(key), _encode(item)] for key, item in value.items())]
     if isinstance(value, set | frozenset):
         kind = "s" if isinstance(value, set) else "f"

@@ -7,7 +7,7 @@ Invariant: looking up costs n dictionary accesses (and a bisection where there a
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -24,7 +24,7 @@ class Branch:
         self,
         default: Any,
         unknown: Any,
-        rows: dict[Any, tuple[Any, Any]],
+        rows: MutableMapping[Any, tuple[Any, Any]],
         cuts: tuple[Any, ...] = (),
         parts: list[Any] | None = None,
     ) -> None:
