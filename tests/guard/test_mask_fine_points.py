@@ -1,5 +1,7 @@
 """Fine points of residuals and masks: constants on either side, what was charged, what is kept, digits, keys."""
 
+import operator
+from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
 from itertools import product
@@ -16,7 +18,7 @@ from aios.formats.spelling import HERMES
 from aios.guard.language.values import micros
 from aios.guard.masking.choices import FALSE, TRUE, UNSURE, Choices, worth
 from aios.guard.masking.mask import CallMasks, TokenMask
-from aios.guard.masking.numbers import Span, between, can_grow
+from aios.guard.masking.numbers import Span, beside, can_grow, joined, met
 from aios.guard.masking.residual import residuals
 from tests.guard.scenes import Scene
 
@@ -138,17 +140,19 @@ def test_what_is_kept_ends_with_what_its_registers_and_relations_hear(store: str
 # --- numbers ------------------------------------------------------------------------------------------------------
 
 
-def _inside(spans: list[Span], units: int) -> int:
+def _inside(spans: Sequence[Span], units: int) -> int:
     return sum((low is None or low <= units) and (high is None or units <= high) for low, high in spans)
 
 
-def test_marks_cut_the_units_into_parts_that_do_not_overlap() -> None:
-    for marks in ((), (0,), (3,), (-2, 3), (3, 4), (Fraction(5, 2),), (Fraction(-1, 3), 2, Fraction(7, 2))):
-        spans = between([Fraction(mark) for mark in marks])
-        assert [_inside(spans, units) for units in range(-9, 10)] == [1] * 19
-        for low, high in spans:  # no mark strictly inside, and alone if it is a unit
-            assert not any((low is None or low < mark) and (high is None or mark < high) for mark in marks)
-            assert not any(mark in (low, high) and low != high for mark in marks)
+def test_a_mark_cuts_the_units_as_its_sign_says() -> None:
+    signs = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "=": operator.eq}
+    for mark in (Fraction(0), Fraction(3), Fraction(5, 2), Fraction(-1, 3), Fraction(-7, 2)):
+        for sign, holds in signs.items():
+            spans = beside(sign, mark)
+            assert [_inside(spans, units) for units in range(-9, 10)] == [holds(unit, mark) for unit in range(-9, 10)]
+        for sign, other in (("<", ">="), ("<=", ">"), ("=", "!=")):
+            assert not met(beside(sign, mark), beside(other, mark))
+            assert joined((*beside(other, mark), *beside(sign, mark))) == ((None, None),)
 
 
 @pytest.mark.parametrize("places", [0, 1, 2])

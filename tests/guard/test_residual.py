@@ -9,7 +9,7 @@ from aios.abi.guard import TraceEvent
 from aios.abi.tools import ToolSpec
 from aios.guard.judging.gate import RuleGate, compile_rules
 from aios.guard.language.values import micros
-from aios.guard.masking.choices import TRUE, Choices, worth
+from aios.guard.masking.choices import TEXTS, TRUE, Choices, worth
 from aios.guard.masking.residual import residuals
 from tests.guard.random_rules import call, events
 from tests.guard.test_against_naive import compiled
@@ -38,7 +38,7 @@ def test_residuals_of_complete_arguments_agree_with_the_gate(seed: int) -> None:
         state = gate.mask_state(pid, 60.0)
         for _ in range(6):
             proposed = call(random, 999, 60.0, pid)
-            choices = Choices(state.residuals[proposed.tool], {})
+            choices = Choices(state.residuals[proposed.tool], {}, state.residuals.get(TEXTS, {}))
             args = choices.complete({name: choices.read(name, value) for name, value in proposed.args.items()})
             denied = set(gate.judge(proposed).rules)
             for rule, node in choices.rules:

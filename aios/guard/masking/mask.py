@@ -20,9 +20,12 @@ from aios.formats.arguments import ArgumentsReader, Spot
 from aios.formats.calls import CallParser, Place
 from aios.formats.spelling import HERMES, CallFormat
 from aios.guard.masking.choices import Choices
+from aios.guard.masking.inside import Inside, inside, walked_inside
 from aios.guard.masking.shapes import Shapes, is_plain
-from aios.guard.masking.standing import Rulebook, argument_name, decided, is_free, lead_of, place_of, written_value
+from aios.guard.masking.standing import Rulebook, argument_name, decided, lead_of, place_of, written_value
+from aios.guard.masking.strings import Spelling
 from aios.guard.masking.vocabulary import Bits, Trie, Vocabulary, listed
+from aios.guard.masking.written import Written, element_of
 
 _MOST_REMEMBERED = 1024
 _FEW = 12
@@ -41,6 +44,13 @@ _NEXT = {
     Spot.COMMA: frozenset(b" "),
 }
 """The bytes that can stand at a spot of the arguments object itself; any, where it is not listed."""
+_NESTED = {
+    **_NEXT,
+    Spot.FIRST_ITEM: frozenset(b'"-0123456789tfn{[]'),
+    Spot.NUMBER: frozenset(b"-+.eE0123456789,]}"),
+    Spot.AFTER: frozenset(b",]}"),
+}
+"""The same inside of lists and objects."""
 
 
 class _Known:
@@ -76,6 +86,7 @@ class CallMasks:
         behind = vocabulary.root.children.get(format.again.encode()[0])
         self.further = vocabulary.bits([] if behind is None else [*behind.tokens, *behind.below()])
         """Tokens that may begin what stands between two calls."""
+        self._inside: dict[tuple[int, Any], tuple[Spelling, Inside]] = {}
         self.has_crossing, self.has_opening = bool(self.crossing.any()), bool(self.opening.any())
 
     def outside(self, place: Place, *, is_enabled: bool) -> Bits | None:
@@ -87,6 +98,15 @@ class CallMasks:
         if place is Place.AFTER:
             return self.further
         return self.opening if self.has_opening else None
+
+    def inside(self, spelling: Spelling, spot: Any) -> "Inside":
+        """What the tokens do to a text of a language that is being written; kept by the place in the language."""
+        place = (id(spelling), spot)
+        if place not in self._inside:
+            if len(self._inside) >= _MOST_REMEMBERED:
+                self._inside.clear()
+            self._inside[place] = (spelling, inside(spelling, spot, self.vocabulary, self.shapes))
+        return self._inside[place][1]
 
     def open(self, state: MaskState, tools: Sequence[ToolSpec]) -> "TokenMask":
         """Start a mask at the beginning of a generation's output."""
@@ -200,7 +220,7 @@ class TokenMask:
         if tool not in self._rulebook.enabled:
             return None
         if reader.depth > 1:
-            return self._nested(reader)
+            return self._nested(self._rulebook.choices(tool), argument_name(self._parser), reader)
         if reader.spot in _VALUE_SPOTS:
             found = self._of_value(self._rulebook.choices(tool), argument_name(self._parser), reader)
             if found is not None:
@@ -214,23 +234,48 @@ class TokenMask:
         """The tokens that fail where a finite set or a string is written; None: to be found by a walk."""
         if name not in choices.params:
             return None
-        finite = choices.spelled(name, decided(choices, self._parser))
-        if finite is not None:
-            written, lead = written_value(self._parser), lead_of(self._parser)
-            begun = finite[bisect_left(finite, written) : bisect_left(finite, written + b"\xff")]
-            return ~self._leading([lead + text[len(written) :] for text in begun])
+        args = decided(choices, self._parser)
+        written = choices.written(name, args)
+        if written.spelled is not None:
+            return ~self._listed(written.spelled, written_value(self._parser), lead_of(self._parser))
         if reader.spot is not Spot.STRING:
             return None
+        if written.spelling is not None and not (choices.is_uniform(name) and written.some.language is None):
+            return self._in_language(written.spelling, reader.value, alone=choices.stands_alone(name, args))
         return self._in_free_string(choices, name, reader)
+
+    def _listed(self, spelled: Sequence[bytes], written: bytes, lead: bytes = b"") -> Bits:
+        """Tokens that go on towards one of the spellings, which rise."""
+        begun = spelled[bisect_left(spelled, written) : bisect_left(spelled, written + b"\xff")]
+        return self._leading([lead + text[len(written) :] for text in begun])
 
     def _in_free_string(self, choices: Choices, name: str, reader: ArgumentsReader) -> Bits:
         """Where no rule says anything about the string, what may follow it is the same whatever was written."""
-        if not is_free(choices, name) or not is_plain(reader.value):
+        if not choices.is_free(name) or not is_plain(reader.value):
             return self._in_string(choices, name, reader.value)
         place = (self._parser.name, *place_of(self._parser)[-1], reader.key)
         if place not in self._free:
             self._free[place] = self._in_string(choices, name, reader.value)
         return self._free[place]
+
+    def _in_language(self, spelling: Spelling, written: bytes, *, alone: bool) -> Bits:
+        """Where a text of a language is written. `alone`: what may follow it is the same whatever the text."""
+        spot = spelling.read(written[1:])
+        if spot is None:
+            return ~self._masks.vocabulary.untouched
+        inside = self._masks.inside(spelling, spot)
+        closing = self._closing(inside.closing, alone=alone)
+        return ~(inside.staying | self._masks.vocabulary.bits(closing) | self._masks.vocabulary.untouched)
+
+    def _closing(self, closing: dict[bytes, list[int]], *, alone: bool) -> list[int]:
+        """Of the tokens that end the text as they may, by what they do from the quote on, those that pass."""
+        found: list[int] = []
+        for tokens in closing.values():
+            if alone:
+                found += tokens if self._passes(tokens[0]) else ()
+            else:
+                found += [token for token in tokens if self._passes(token)]
+        return found
 
     def _named(self) -> Bits:
         parser, between = self._parser, self._masks.between
@@ -270,28 +315,43 @@ class TokenMask:
                 if not self._rulebook.can_go_on(trial, calls):
                     continue
                 found += child.tokens
-                if child.children and self._is_open_string(trial):
-                    found += self._in_open_string(child)
+                written = self._open_string(trial) if child.children else None
+                if written is not None:
+                    found += self._in_open_string(trial, written, child)
                 elif child.children:
                     stack.append((trial, child, _following(trial)))
         return found
 
-    def _is_open_string(self, trial: CallParser) -> bool:
-        """Whether a string is being written that may have infinitely many values."""
-        reader = trial.reader
-        if reader is None or reader.spot is not Spot.STRING or reader.depth > 1 or not is_plain(reader.value):
-            return False
-        assert trial.tool is not None
-        choices, name = self._rulebook.choices(trial.tool), argument_name(trial)
-        return name in choices.params and choices.spelled(name, decided(choices, trial)) is None
+    def _open_string(self, trial: CallParser) -> Written | None:
+        """The values of the string that is being written, if they may be infinitely many."""
+        reader, tool = trial.reader, trial.tool
+        if reader is None or tool is None or reader.spot is not Spot.STRING or reader.depth > 2:
+            return None
+        choices, name = self._rulebook.choices(tool), argument_name(trial)
+        if name not in choices.params:
+            return None
+        written: Written | None = choices.written(name, decided(choices, trial))
+        if reader.depth > 1 and written is not None:
+            written = element_of(written, reader)
+        return written if written is not None and written.spelling is not None else None
 
-    def _in_open_string(self, node: Trie) -> Iterator[int]:
-        """Tokens below a node that stands inside such a string: those that stay in it pass."""
+    def _in_open_string(self, trial: CallParser, written: Written, node: Trie) -> Iterator[int]:
+        """Tokens below a node that stands inside such a string: those that stay in it or end it well."""
+        reader, spelling = trial.reader, written.spelling
+        assert reader is not None and spelling is not None
+        leaf = reader.leaf
         text, course = self._masks.vocabulary.text, self._masks.shapes.course
-        for token in node.below():
-            stays = course(text[token], node.depth)
-            if stays or (stays is None and self._passes(token)):
-                yield token
+        if written.some.language is None and is_plain(leaf):
+            for token in node.below():
+                stays = course(text[token], node.depth)
+                if stays or (stays is None and self._passes(token)):
+                    yield token
+            return
+        spot = spelling.read(leaf[1:])
+        if spot is not None:
+            staying, closing = walked_inside(spelling, spot, node, text)
+            yield from staying
+            yield from self._closing(closing, alone=False)
 
     def _in_string(self, choices: Choices, name: str, written: bytes) -> Bits:
         """Where a string is written that may have infinitely many values."""
@@ -306,8 +366,30 @@ class TokenMask:
                 forbidden |= group & ~self._masks.vocabulary.bits(single)
         return forbidden
 
-    def _nested(self, reader: ArgumentsReader) -> Bits:
-        """Inside a list or object only its end matters."""
+    def _nested(self, choices: Choices, name: str, reader: ArgumentsReader) -> Bits | None:
+        """Inside a list or object."""
+        if name not in choices.params:
+            return None
+        written = choices.written(name, decided(choices, self._parser))
+        if written.is_any:
+            return self._unasked(reader)
+        if written.spelled is not None:
+            return ~self._listed(written.spelled, reader.value)
+        if reader.depth == 2 and reader.spot is Spot.STRING:
+            found = self._in_element(written, reader)
+            if found is not None:
+                return found
+        return self._all_but(self._from_root(_following(self._parser)))
+
+    def _in_element(self, written: Written, reader: ArgumentsReader) -> Bits | None:
+        """Where a text is an element of a list."""
+        part = element_of(written, reader)
+        if part is None or part.spelling is None:
+            return None
+        return self._in_language(part.spelling, reader.leaf, alone=part.some.language is None and part.some.is_all)
+
+    def _unasked(self, reader: ArgumentsReader) -> Bits:
+        """Where nothing is asked of what is inside, only its end matters."""
         shapes = self._masks.shapes
         if reader.spot is Spot.AFTER:
             return self._failing(listed(shapes.nested_behind_value))
@@ -359,7 +441,9 @@ class TokenMask:
 def _following(parser: CallParser) -> Iterable[int] | None:
     """The bytes that can come next in arguments, if that is known."""
     reader = parser.reader
-    return None if reader is None or parser.place is Place.TAIL else _NEXT.get(reader.spot)
+    if reader is None or parser.place is Place.TAIL:
+        return None
+    return (_NEXT if reader.depth == 1 or reader.spot is Spot.OPEN else _NESTED).get(reader.spot)
 
 
 def _few(bits: Bits) -> list[int] | None:

@@ -9,9 +9,12 @@ import re
 from collections.abc import Callable, Iterable
 from functools import cached_property
 
+import numpy as np
+from numpy.typing import NDArray
+
 from aios.formats.calls import CallParser, Place
 from aios.formats.spelling import HERMES, CallFormat
-from aios.guard.masking.vocabulary import Bits, Vocabulary, listed
+from aios.guard.masking.vocabulary import Bits, Trie, Vocabulary, listed
 
 _IN_STRING = '{0.open}{0.head}x{0.between}{{"an argument that no token names": "x'
 _CLOSES_NESTED = rb'"[^"\xff]*[\]}]'
@@ -27,6 +30,8 @@ class Shapes:
         self._vocabulary, self._format = vocabulary, format
         self._standing: dict[bytes, bool] = {}
         """Tails of tokens → whether they can stand behind some string."""
+        self._up_to: dict[int, Bits] = {}
+        self._beyond: dict[int, Trie] = {}
 
     def prepare(self) -> None:
         """Make the tables now; the first mask that needs them does not wait."""
@@ -78,6 +83,32 @@ class Shapes:
         """Tokens that may end a container."""
         return self._vocabulary.having(b"]", b"}")
 
+    @cached_property
+    def _lengths(self) -> NDArray[np.int64]:
+        """By token: its characters, where it is nothing but plain ones; 0: it is more than that, or has no text."""
+        text = self._vocabulary.text
+        plain = (len(data.decode()) if data and _is_simple(data) else 0 for data in text)
+        return np.fromiter(plain, dtype=np.int64, count=len(text))
+
+    @property
+    def longest(self) -> int:
+        """Characters of the longest token of plain characters."""
+        return max(1, int(self._lengths.max(initial=1)))
+
+    def up_to(self, count: int) -> Bits:
+        """Tokens of at most so many plain characters."""
+        if count not in self._up_to:
+            lengths = self._lengths
+            self._up_to[count] = self._vocabulary.bits(np.flatnonzero((lengths > 0) & (lengths <= count)))
+        return self._up_to[count]
+
+    def beyond(self, count: int) -> Trie:
+        """All other tokens, as a trie."""
+        if count not in self._beyond:
+            lengths = self._lengths
+            self._beyond[count] = self._vocabulary.trie(np.flatnonzero((lengths == 0) | (lengths > count)).tolist())
+        return self._beyond[count]
+
     def course(self, data: bytes, start: int) -> bool | None:
         """Whether the rest of a token from `start` is plain text of a string (True) or can stand in none (False).
 
@@ -122,6 +153,10 @@ def is_plain(data: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return b"\\" not in data
+
+
+def _is_simple(data: bytes) -> bool:
+    return _SPECIAL.search(data) is None and is_plain(data)
 
 
 def _stands(tail: bytes, format: CallFormat) -> bool:

@@ -3,7 +3,6 @@
 Owns the verdict on a parser's state, for one process's residuals. Knows no tokens.
 """
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,15 +11,10 @@ from aios.abi.tools import ToolSpec
 from aios.formats.arguments import Spot
 from aios.formats.calls import CallParser, Place
 from aios.guard.language.sorts import defaults
-from aios.guard.language.syntax import Sort
-from aios.guard.language.values import ANY_PLACES, UNKNOWN, Fresh, fits, hashed
-from aios.guard.masking.choices import Args, Choices, mentions
-from aios.guard.masking.numbers import can_grow
+from aios.guard.language.values import UNKNOWN, fits, hashed
+from aios.guard.masking.choices import TEXTS, Args, Choices
 
 _OUTSIDE = (Place.TEXT, Place.TAG, Place.AFTER)
-_PLAIN = ("Str", "Id", "Json", "List", "Map", "Record")
-_FIRST = {"Str": b'"', "Id": b'"', "Bool": b"tf", "Int": b"-0123456789", "Decimal": b"-0123456789", "List": b"["}
-"""The first bytes of the values of a sort, where they are known."""
 
 
 class Rulebook:
@@ -30,6 +24,7 @@ class Rulebook:
         """`before`: the book for the same tools that this one follows; what did not change is taken over."""
         self.version = state.version
         self._residuals = state.residuals
+        self._texts = state.residuals.get(TEXTS, {})
         self._choices = {
             tool.name: self._choices_of(tool, before)
             for tool in tools
@@ -41,8 +36,10 @@ class Rulebook:
     def _choices_of(self, tool: ToolSpec, before: "Rulebook | None") -> Choices:
         found = self._residuals[tool.name]
         if before is not None and tool.name in before._choices and before._residuals[tool.name] == found:
-            return before._choices[tool.name]
-        return Choices(found, defaults(tool))
+            known = before._choices[tool.name]
+            if not known.reads_texts or before._texts == self._texts:
+                return known
+        return Choices(found, defaults(tool), self._texts)
 
     def choices(self, tool: str) -> Choices:
         """The residuals of an offered tool."""
@@ -60,8 +57,7 @@ class Rulebook:
     def narrowing(self, tool: str, arguments: dict[str, Any], name: str) -> str | None:
         """A rule that leaves the argument `name` only some values."""
         choices = self._choices[tool]
-        args = {**(_read(choices, arguments) or {}), name: Fresh()}
-        return choices.denying(args) or next((rule for rule, node in choices.rules if mentions(node, name)), None)
+        return choices.narrowing(name, _read(choices, arguments) or {}) if name in choices.params else None
 
     # --- the test --------------------------------------------------------------------------------------------------
 
@@ -121,25 +117,7 @@ class Rulebook:
         """Whether the value under way can become an allowed one."""
         if name not in choices.params or name in args:
             return False
-        written, reader = written_value(parser), parser.reader
-        if not _begins_well(written, *choices.params[name]):
-            return False
-        if reader is not None and reader.depth > 1:
-            return choices.can_take(name, args)
-        finite = choices.spelled(name, args)
-        if finite is not None:
-            at = bisect_left(finite, written)
-            return at < len(finite) and finite[at].startswith(written)
-        spans = choices.spans(name, args)
-        if spans is not None and (reader is None or reader.spot in (Spot.NUMBER, Spot.VALUE, Spot.COLON)):
-            return can_grow(written.decode("utf-8", "replace"), spans[1], spans[0])
-        return choices.can_take(name, args)
-
-
-def _begins_well(written: bytes, sort: Sort, optional: bool, nullable: bool) -> bool:
-    """Whether a value of the sort can begin so."""
-    first = _FIRST.get(sort.kind)
-    return not written or first is None or written[0] in first or (nullable and written[0] in b"n")
+        return choices.written(name, args).can_grow(written_value(parser), parser.reader)
 
 
 def argument_name(parser: CallParser) -> str:
@@ -157,13 +135,6 @@ def written_value(parser: CallParser) -> bytes:
 def decided(choices: Choices, parser: CallParser) -> Args:
     """The decided arguments of the call under way, as rule values; what does not fit is left out."""
     return _read(choices, parser.arguments) or {}
-
-
-def is_free(choices: Choices, name: str) -> bool:
-    """Whether every value of the argument's sort is allowed and every text of it is one."""
-    sort = choices.params[name][0]
-    plain = sort.kind in _PLAIN or (sort.kind == "Decimal" and sort.places >= ANY_PLACES)
-    return plain and choices.is_free(name)
 
 
 def _read(choices: Choices, arguments: dict[str, Any]) -> Args | None:

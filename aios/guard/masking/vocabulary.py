@@ -68,8 +68,7 @@ class Vocabulary:
         self.special = frozenset(special_ids)
         self.text = tuple(b"" if token in self.special else data for token, data in enumerate(token_bytes))
         self.words = (len(self.text) + 31) // 32
-        tokens = sorted((token for token, data in enumerate(self.text) if data), key=self.text.__getitem__)
-        self.root = Trie(_Sorted(tokens, [self.text[token] for token in tokens]), 0, len(tokens), 0)
+        self.root = self.trie(range(len(self.text)))
         pending = [self.root]
         while pending:
             pending += pending.pop().widest()
@@ -84,6 +83,11 @@ class Vocabulary:
         ids = np.fromiter(tokens, dtype=np.int64)
         np.bitwise_or.at(found, ids >> 5, np.left_shift(np.uint32(1), (ids & 31).astype(np.uint32)))
         return found
+
+    def trie(self, some: Iterable[int]) -> Trie:
+        """A trie of some tokens, as far as they have text."""
+        tokens = sorted((token for token in some if self.text[token]), key=self.text.__getitem__)
+        return Trie(_Sorted(tokens, [self.text[token] for token in tokens]), 0, len(tokens), 0)
 
     def having(self, *wanted: bytes) -> Bits:
         """The tokens in whose text one of `wanted`, parts of UTF-8, occurs."""

@@ -16,6 +16,8 @@ from aios.guard.language.values import UNKNOWN, hashed, show
 from aios.guard.monitor.layers import Layer
 
 _WORD = re.compile(r"\w+")
+_NUMBER = re.compile(r"(?=(-?(?:0|[1-9][0-9]*)(?![0-9]))(\.[0-9]+)?)")
+"""A number at any place of a text; a whole one, and maybe its decimals."""
 SOURCES = ("user", "ok", "confirm")
 """The kinds of events that values come from; what the model wrote itself is no origin."""
 
@@ -78,6 +80,18 @@ class Origins:
                 self._words.setdefault(word, []).append(text)
         self._indexed = len(self.texts)
         return self._words
+
+    def numbers(self) -> Iterator[int | Decimal]:
+        """All numbers that may occur: those that events brought, and those that stand in texts; some more than once."""
+        for value in self.scalars:
+            if isinstance(value, int | Decimal):
+                yield value
+        for text in self.texts:
+            for found in _NUMBER.finditer(text):
+                whole, fraction = found.group(1), found.group(2)
+                yield int(whole)
+                if fraction:
+                    yield Decimal(whole + fraction)
 
     def copied(self) -> "Origins":
         """An independent copy."""
