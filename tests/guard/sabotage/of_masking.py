@@ -159,10 +159,10 @@ MASK = (
         "guard/test_mask.py::test_newer_residuals_take_effect_in_the_middle_of_a_name",
     ),
     Mutant(
-        "a second spelling of a number cannot be written",
-        "masking/spelling.py",
-        'return [str(int(value)), f"{int(value)}.0"] if is_decimal else [str(int(value))]',
-        "return [str(int(value))]",
-        f"{_FINE}::test_a_whole_decimal_has_two_spellings",
+        "a number has no more digits before its point",
+        "masking/numbers.py",
+        "tens = [10**count for count in range(_MOST_DIGITS)]",
+        "tens = [1]",
+        f"{_FINE}::test_a_prefix_can_grow_exactly_into_the_numbers_that_begin_with_it",
     ),
 )
