@@ -45,7 +45,8 @@ _BY_ARGUMENT = {
     ),
     "pay": (
         "m <= 5", "n > 2", "m + n <= 10", "2 * m <= n", "m = n", "m != n", "m < n", "m in {1, 2, 3}", "n != 4",
-        "m - n >= 0 or n < 3", 'u = "ann"', "known(u)", "not known(u)", "seen(m)", "n + 1 <= 2 * n", "m <= 3 or n <= 3",
+        "m - n >= 0 or n < 3", "once ok pay(u = u) where (n <= m)", "count of ok pay(m = m) < 1",
+        'u = "ann"', "known(u)", "not known(u)", "seen(m)", "n + 1 <= 2 * n", "m <= 3 or n <= 3",
     ),
     "swap": (
         '(forall x in a: x != "i9")', "len(a) = len(b)", "len(a) <= 2", "len(b) >= 1", "len(a) > 0",

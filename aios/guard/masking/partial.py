@@ -4,7 +4,7 @@ Owns the way from a rule's syntax to residual forms: what the trace settles is e
 are written out, what is left speaks of the call's arguments alone. What has no exact form is `opaque`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -574,13 +574,24 @@ def _bindable(arg: Arg, symbols: Symbols) -> str | None:
     return None if term.name in symbols.consts or term.name in symbols.registers else term.name
 
 
+def _between(arg: str, cuts: Sequence[Any], stretches: list[Any]) -> Any:
+    """What holds of a value by the stretch between cuts that it lies in; without cuts there is one."""
+    found = []
+    for low, high, part in zip((None, *cuts), (*cuts, None), stretches, strict=True):
+        ends = [] if low is None else [["cmp", ">", arg, const_json(low)]]
+        ends += [] if high is None else [["cmp", "<", arg, const_json(high)]]
+        found.append(conjunction([*ends, part]))
+    return disjunction(found)
+
+
 def _cases(table: Any, args: list[str], leaf: Callable[[Any], Any]) -> Any:
     if not args:
         return leaf(table)
     assert isinstance(table, Branch)
-    if len(table.rows) > MOST_ROWS or table.cuts:
+    if len(table.rows) > MOST_ROWS:
         return OPAQUE
-    other, unknown = _cases(table.default, args[1:], leaf), _cases(table.unknown, args[1:], leaf)
+    stretches = [_cases(part, args[1:], leaf) for part in table.others()]
+    other, unknown = _between(args[0], table.cuts, stretches), _cases(table.unknown, args[1:], leaf)
     rows = [[const_json(value), _cases(part, args[1:], leaf)] for value, part in table.rows.values()]
     rows = [row for row in rows if row[1] != other]
     return other if not rows and unknown == other else ["case", args[0], rows, other, unknown]
