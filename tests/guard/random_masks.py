@@ -17,7 +17,7 @@ _TEXTS = {"type": "array", "items": _TEXT}
 SPECS = (
     ToolSpec(name="look", parameters=_schema(("o",), o=_TEXT)),
     ToolSpec(name="act", parameters=_schema(("o", "i", "w"), o=_TEXT, i=_TEXT, w={**_TEXT, "enum": ["x", "y"]})),
-    ToolSpec(name="pay", parameters=_schema(("m", "n"), m=_INT, n=_INT, u=_TEXT)),
+    ToolSpec(name="pay", parameters=_schema(("m", "n"), m=_INT, n=_INT, u=_TEXT), returns=_INT),
     ToolSpec(name="swap", parameters=_schema(("o", "a", "b"), o=_TEXT, a=_TEXTS, b=_TEXTS)),
     ToolSpec(
         name="note",
@@ -45,7 +45,7 @@ _BY_ARGUMENT = {
     ),
     "pay": (
         "m <= 5", "n > 2", "m + n <= 10", "2 * m <= n", "m = n", "m != n", "m < n", "m in {1, 2, 3}", "n != 4",
-        "m - n >= 0 or n < 3", "once ok pay(u = u) where (n <= m)", "count of ok pay(m = m) < 1",
+        "m - n >= 0 or n < 3", "once ok pay(u = u) where (result <= m)", "count of ok pay(m = m) < 1",
         'u = "ann"', "known(u)", "not known(u)", "seen(m)", "n + 1 <= 2 * n", "m <= 3 or n <= 3",
     ),
     "swap": (
@@ -108,7 +108,7 @@ def scene(random: Random, text: str) -> RuleGate:
         ]
         made.ok("look", {"owner": random.choice(("ann", "bob", "#W1")), "items": items}, o=f"#W{number + 1}")
     if random.random() < 0.4:
-        made.ok("pay", "done", m=random.randint(0, 4), n=1, u="ann")
+        made.ok("pay", random.randint(0, 4), m=random.randint(0, 4), n=1, u="ann")
     if random.random() < 0.5:
         made.confirm("swap", o="#W1", a=["i1"], b=["i2"])
     if random.random() < 0.15:
