@@ -1,6 +1,7 @@
 """Cases labelled by hand, from RULES.md; each name says what must hold."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -496,6 +497,48 @@ def test_a_later_declaration_can_show_a_rule_to_be_wrong_and_then_changes_nothin
         s.gate.declare([ToolSpec(name="send")])
     assert s.gate.save() == before
     assert s.denied("send") == ("!tool",)
+
+
+def test_a_limit_on_messages_counts_messages() -> None:
+    s = Scene("rule a: limit count of say() within 10s to 1")
+    s.say("one")
+    proposed = TraceEvent(s.seq + 1, 10.0, 1, "assistant", args={"text": "two"})
+    assert s.gate.judge(proposed).rules == ("a",)
+    assert s.gate.judge(replace(proposed, time=10.5)).allow
+
+
+def test_rows_that_nothing_deletes_stay_certain_while_others_may_come() -> None:
+    s = Scene(
+        TOOLS + "relation locked(l) on ok lock(l) add (l)\n"
+        "rule a: require (exists x in locked: x.l = l) before release(l)\n"
+        "rule b: require not (exists x in locked: x.l = o) before modify(o)",
+        complete=True,
+    )
+    s.ok("lock", l="a")
+    s.start("lock", l="b")
+    assert s.denied("release", l="a") == ()
+    assert [(d.rule, d.value) for d in s.judge("release", l="b").denials] == [("a", "unknown")]
+    assert [(d.rule, d.value) for d in s.judge("modify", o="a").denials] == [("b", "false")]
+    assert [(d.rule, d.value) for d in s.judge("modify", o="c").denials] == [("b", "unknown")]
+
+
+def test_a_doubtful_row_takes_no_certain_one_away() -> None:
+    s = Scene(
+        TOOLS + 'relation locked(l) on ok lock(l) add (l) on ok read(o) where (result.kind = "lock") add (o)\n'
+        "rule a: require (exists x in locked: x.l = l) before release(l)",
+        complete=True,
+    )
+    s.ok("lock", l="a")
+    s.ok("read", {}, o="a")  # nobody knows whether it adds the row again
+    s.ok("read", {}, o="b")
+    assert s.denied("release", l="a") == ()
+    assert [(d.rule, d.value) for d in s.judge("release", l="b").denials] == [("a", "unknown")]
+
+
+def test_which_rule_stands_last_is_no_matter() -> None:
+    own = "relation locked(l) on ok lock(l) add (l)\nrule a: require (exists x in locked: x.l = l) before release(l)\n"
+    s = Scene(TOOLS + own + "shared rule b: forbid cancel()", complete=True)
+    assert (s.denied("release", l="a"), s.denied("cancel", o="a")) == (("a",), ("b",))
 
 
 def test_a_fault_inside_denies() -> None:

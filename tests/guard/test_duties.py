@@ -223,6 +223,17 @@ def test_a_message_can_be_owed() -> None:
         assert ending(s).allow is allowed
 
 
+def test_the_last_call_before_a_message_is_too_late_is_refused() -> None:
+    s = scene('rule greet: after ok work() do say(text = "done") within 2 calls')
+    s.ok("work")
+    for order in ("1", "2"):
+        assert s.denied("read", o=order) == ()
+        s.ok("read", {"kind": "plain"}, o=order)
+    assert [(d.rule, d.value) for d in s.judge("read", o="3").denials] == [("!duty", "false")]
+    s.say("done")
+    assert s.denied("read", o="3") == ()
+
+
 def test_a_lost_call_that_may_have_opened_a_duty_holds_up_the_end() -> None:
     s = scene(LOCK)
     lost = s.lost("acquire", lock="a")

@@ -1,5 +1,6 @@
 """Where values came from, labelled by hand from RULES.md S10."""
 
+from decimal import Decimal
 from random import Random
 
 import pytest
@@ -130,6 +131,23 @@ def test_files_that_do_not_ask_keep_no_origins() -> None:
     s = scene("rule a: forbid send()")
     s.user("a long text")
     assert s.gate.monitor.facts(1).origins is None
+
+
+def test_equal_numbers_have_the_same_origin_however_written() -> None:
+    s = Scene("tool pay(n: Decimal(2))\nrule n: require seen(n) before pay(n)", complete=True)
+    s.user("pay 5 or 2.5")
+    assert [s.denied("pay", n=n) for n in (5, 5.0, Decimal("5.00"), Decimal("2.50"), 0.5)] == [(), (), (), (), ("n",)]
+
+
+def test_labels_that_may_come_are_no_label_yet() -> None:
+    s = scene(
+        "rule few: require count over l in labels(context) <= 1 before read(o)\n"
+        "rule some: require (exists l in labels(whom): true) before send(whom)"
+    )
+    assert s.denied("read", o="a") == ()
+    s.start("secret")
+    assert [(d.rule, d.value) for d in s.judge("read", o="a").denials] == [("few", "unknown")]
+    assert [(d.rule, d.value) for d in s.judge("send", whom="bob").denials] == [("some", "unknown")]
 
 
 @pytest.mark.parametrize(

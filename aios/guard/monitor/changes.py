@@ -10,7 +10,7 @@ from typing import Any
 
 from aios.guard.language.values import UNKNOWN, Truth, hashed, join, same
 from aios.guard.monitor.evaluate import hashed_key
-from aios.guard.monitor.facts import Cells, Extension, Facts, Frame, Happening, Rows
+from aios.guard.monitor.facts import FURTHER, Cells, Extension, Facts, Frame, Happening, Rows
 from aios.guard.monitor.program import Clause, Program, Store
 
 
@@ -160,11 +160,15 @@ def _add(rows: Rows, effects: list[Effect], *, replaces: bool) -> None:
         rows.open.discard(place)
     for effect in effects:
         for place, (_, values) in effect.values.items():
-            if not effect.sure:
+            if not effect.sure and replaces:
                 _doubt(rows, place)
+            elif not effect.sure:  # nothing deletes rows here, so those that are certain stay certain
+                rows.open.add(place)
             bucket = rows.buckets.setdefault(place, {})
             for value in values:
-                bucket[tuple(map(_cell_key, value))] = (value, effect.sure is True)
+                key = tuple(map(_cell_key, value))
+                was_sure = key in bucket and bucket[key][1]
+                bucket[key] = (value, was_sure or effect.sure is True)
 
 
 def _cell_key(value: Any) -> Any:
@@ -217,6 +221,9 @@ def _disturb(store: Store, clauses: tuple[Clause, ...], facts: Facts, frame: Fra
         return
     if store.is_relation:
         doubted = extension.rows.setdefault(store.name, set())
+        if not store.is_latest:
+            doubted.add(FURTHER)
+            return
         doubted |= {place for effect in effects for place in effect.values}
         if not doubted or any(effect.anywhere for effect in effects):
             doubted.add(None)

@@ -181,13 +181,12 @@ def owed(own: Facts, shared: Facts, pid: int) -> list[Duty]:
 
 
 def pressing(duties: Duties, own: Facts, shared: Facts) -> Iterator[Duty]:
-    """The duties that the next call must do, because it is the last that can do them in time."""
+    """The duties that would be overdue after one more call, unless it does them."""
     for facts in (own, shared):
         for duty in facts.duties:
             made = duties[duty.rule]
-            if made.window is None or not made.window.calls or made.wanted.speaks:
-                continue
-            is_last = not duty.late and facts.starts + 1 - duty.starts >= made.window.amount
+            is_counted = made.window is not None and made.window.calls
+            is_last = is_counted and made.is_past(duty, duty.time, facts.starts + 1)
             if is_last and not is_under_way(made, duty, facts, shared):
                 yield duty
 
@@ -196,8 +195,8 @@ def neglected(duties: Duties, frame: Frame, call: Happening) -> list[Duty]:
     """The duties for which `call` would use the last slot for something else."""
     found = []
     for duty in pressing(duties, frame.own, frame.shared):
-        twin = frame.at(call, duty.env, is_maybe=False)
-        if duties[duty.rule].wanted.matches(twin) is not True:
+        twin, wanted = frame.at(call, duty.env, is_maybe=False), duties[duty.rule].wanted
+        if wanted.speaks or wanted.matches(twin) is not True:
             found.append(duty)
     return found
 

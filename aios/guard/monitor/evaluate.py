@@ -66,9 +66,13 @@ def event_time(frame: Frame) -> Any:
     return UNKNOWN if frame.is_maybe or frame.event is None else frame.event.time
 
 
+class Labels(list[Any]):
+    """Labels of events; an UNKNOWN at the end stands for any number of further ones."""
+
+
 def labels_of(frame: Frame) -> Any:
     """Return the labels of the frame's event; a maybe event may have any."""
-    return [UNKNOWN] if frame.is_maybe or frame.event is None else list(frame.event.labels)
+    return Labels([UNKNOWN]) if frame.is_maybe or frame.event is None else Labels(frame.event.labels)
 
 
 def origin(term: TermOf | None, shared: bool, *, is_seen: bool) -> TermOf:
@@ -82,13 +86,13 @@ def origin(term: TermOf | None, shared: bool, *, is_seen: bool) -> TermOf:
         assert origins is not None
         rest = [UNKNOWN] if extension is not None and extension.events else []
         if term is None:
-            return [*sorted(origins.context), *rest]
+            return Labels([*sorted(origins.context), *rest])
         asked = term(frame)
         if asked is UNKNOWN or asked is None or isinstance(asked, list | dict):
             return UNKNOWN
         if is_seen:
             return True if origins.has(asked) else (UNKNOWN if rest else False)
-        return [*sorted(origins.of(asked) or ()), *rest]
+        return Labels([*sorted(origins.of(asked) or ()), *rest])
 
     return value
 
@@ -159,6 +163,8 @@ def elements(value: Any, spread: bool) -> Domain | None:
         return ([(row[0], sure) for row, sure in rows], more) if spread else (rows, more)
     if isinstance(value, dict):
         return [((item,), True) for item in value.values()], False
+    if isinstance(value, Labels):
+        return [((item,), item is not UNKNOWN) for item in value], False
     return ([((item,), True) for item in value], False) if isinstance(value, list) else None
 
 

@@ -168,6 +168,10 @@ class Facts:
         return start in self.settled
 
 
+FURTHER = ("further",)
+"""Stands for rows to come in a relation without `latest by`, whose one key is `()`."""
+
+
 @dataclass(slots=True)
 class Extension:
     """The maybe events of a scope (RULES.md S2), and what their outcome may change."""
@@ -176,7 +180,8 @@ class Extension:
     cells: dict[str, set[tuple[Any, ...] | None]] = field(default_factory=dict)
     """Register → hashed keys that became unknown; None: all of them."""
     rows: dict[str, set[tuple[Any, ...] | None]] = field(default_factory=dict)
-    """Relation → hashed keys whose rows are possible only; None: rows of any key may come."""
+    """Relation → hashed keys whose rows are possible only; None: rows of any key may come. FURTHER: the rows there
+    are stay, others may come."""
 
 
 @dataclass(slots=True)

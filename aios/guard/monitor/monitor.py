@@ -100,13 +100,14 @@ class Monitor:
         self.pass_time(event.time, event.seq)
         own, shared = self._grown(pid), self.scopes[SHARED]
         began = {False: own.outstanding.get(cause or 0), True: shared.outstanding.get(cause or 0)}
-        charges = self._charges(pid, event) if event.kind == "start" else []
+        charges = self._charges(pid, event) if event.kind in ("start", "assistant") else []
         for facts in (own, shared):
             _settle(self.program, facts, event, cause)
+            mine = [charge for charge in charges if self._scope(charge, own, shared) is facts]
             if event.kind == "start":
-                mine = [charge for charge in charges if self._scope(charge, own, shared) is facts]
-                _open(self.program, facts, event, mine)
-            elif event.kind == "confirm":
+                _open(facts, event, mine)
+            _pay(self.program, facts, event, mine)
+            if event.kind == "confirm":
                 _confirm(facts, event)
             elif event.kind == "finish" and facts is own:
                 facts.finished = True
@@ -172,7 +173,7 @@ class Monitor:
                 node.advance(frame.facts(node.shared), frame)
 
     def _charges(self, pid: int, call: Happening) -> list[Charge]:
-        """What a start charges, with the terms as they are before it."""
+        """What a start or a message charges, with the terms as they are before it."""
         frame = self.frame(pid, call)
         found = []
         for rule in self.program.rules_for(call.tool):
@@ -226,11 +227,15 @@ def _charge(limit: CompiledLimit, frame: Frame, matched: Truth) -> Charge:
     return Charge(limit.index, None if UNKNOWN in key else key, value)
 
 
-def _open(program: Program, facts: Facts, call: Happening, charges: list[Charge]) -> None:
+def _open(facts: Facts, call: Happening, charges: list[Charge]) -> None:
     facts.starts += 1
     used = facts.confirmations.pop(call.digest, [])
     facts.confirmed_calls.pop(call.digest, None)
     facts.outstanding[call.seq] = Outstanding(call, charges, used, number=facts.starts)
+
+
+def _pay(program: Program, facts: Facts, call: Happening, charges: list[Charge]) -> None:
+    """Put charges on the limits' ledgers: a call's may be given back, a message's stay."""
     for charge in charges:
         limit = program.rules[charge.rule].limit
         assert limit is not None

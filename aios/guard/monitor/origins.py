@@ -12,7 +12,8 @@ from decimal import Decimal
 from itertools import islice
 from typing import Any
 
-from aios.guard.language.values import UNKNOWN, hashed, show
+from aios.formats.canonical import canonical
+from aios.guard.language.values import UNKNOWN, hashed
 from aios.guard.monitor.layers import Layer
 
 _WORD = re.compile(r"\w+")
@@ -53,11 +54,11 @@ class Origins:
         """Whether `value` occurs in any event."""
         if isinstance(value, str):
             return value in self.texts or any(True for _ in self._holding(value))
-        return hashed(value) in self.scalars or any(True for _ in self._holding(show(value)))
+        return hashed(value) in self.scalars or any(True for _ in self._holding(canonical(value)))
 
     def of(self, value: Any) -> set[str] | None:
         """The labels of all events in which `value` occurs; None if it occurs in none."""
-        found = [self.texts[text] for text in self._holding(value if isinstance(value, str) else show(value))]
+        found = [self.texts[text] for text in self._holding(value if isinstance(value, str) else canonical(value))]
         if not isinstance(value, str) and hashed(value) in self.scalars:
             found.append(self.scalars[hashed(value)])
         return set(_NO_LABELS.union(*found)) if found else None
