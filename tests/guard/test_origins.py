@@ -22,6 +22,11 @@ LEAK = 'rule leak: forbid send() when "secret" in labels(context)'
 CHOSEN = 'rule chosen: require (forall l in labels(whom): l = "user") and seen(whom) before send(whom)'
 
 
+def test_a_quantifier_over_labels_may_stand_in_a_file_with_scenarios() -> None:
+    gate = compile_rules(TOOLS + CHOSEN + '\nscenario "x": deny send(whom = "bob") by chosen', complete=True)
+    assert gate.program.rules[0].name == "chosen"
+
+
 def scene(rules: str) -> Scene:
     """A scene with the tools above."""
     return Scene(TOOLS + rules, complete=True)

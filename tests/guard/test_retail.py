@@ -16,6 +16,7 @@ from tests.guard.retail.gold import WRONG, right, wrong
 from tests.guard.retail.mutants import Operator
 from tests.guard.retail.script import completed
 from tests.guard.retail.trial import Trial, mutant, operators, tried
+from tests.guard.retail.witness import by_plans
 from tests.guard.worlds import Goal
 
 MUTANTS_EACH = 2
@@ -70,6 +71,14 @@ def test_what_is_said_to_be_wrong_with_gold_actions_is_true() -> None:
         assert desk.run(*call).kind == "err"
         if "product_id" in call.args:
             assert call.args["product_id"] not in db["products"] and call.args["product_id"] not in goal.text
+
+
+def test_the_guard_s_own_plans_lead_to_every_gold_action_that_obeys_the_policy() -> None:
+    for goal in goals():
+        found = by_plans(right(goal), Desk(), gate(), database())
+        assert found.blocked == []
+        assert found.disagreements == []
+        assert found.stage.trace[-1]["kind"] == "finish"
 
 
 def test_without_them_every_conversation_runs_to_its_end() -> None:

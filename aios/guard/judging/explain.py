@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from aios.guard.judging.seeking import Seeker
+from aios.guard.judging.wishes import Wishes
 from aios.guard.language.sorts import example
 from aios.guard.language.syntax import (
     After,
@@ -29,6 +31,7 @@ from aios.guard.language.syntax import (
     Or,
     Past,
     Phi,
+    Quantified,
     Register,
     Since,
     Term,
@@ -36,7 +39,7 @@ from aios.guard.language.syntax import (
 from aios.guard.language.values import UNKNOWN, Truth, show
 from aios.guard.language.wording import event_text, phi_text, term_text
 from aios.guard.monitor.evaluate import literal
-from aios.guard.monitor.facts import Happening
+from aios.guard.monitor.facts import Frame, Happening
 from aios.guard.monitor.monitor import Monitor
 from aios.guard.monitor.program import CompiledRule, Program
 
@@ -49,7 +52,7 @@ class Missing:
     tool: str
     args: dict[str, Any]
     text: str
-    wishes: dict[tuple[str, ...], Any] = field(default_factory=dict)
+    wishes: Wishes = field(default_factory=Wishes)
     times: int = 1
 
 
@@ -68,6 +71,16 @@ class Explainer:
         self._program, self._call = program, call
         self._frame = monitor.frame(pid, call)
 
+    @property
+    def program(self) -> Program:
+        """The rules."""
+        return self._program
+
+    @property
+    def frame(self) -> Frame:
+        """The frame of the refusal."""
+        return self._frame
+
     def explain(self, rule: CompiledRule, env: dict[str, Any]) -> tuple[str, list[str]]:
         """Return the reason in words and the missing events' patterns."""
         found = self.findings(rule, env)
@@ -83,12 +96,12 @@ class Explainer:
         if isinstance(body, Limit):
             return [Finding(self._limit(rule, body))]
         if isinstance(body, Forbid):
-            return [Finding("it is forbidden")] if body.phi is None else list(self._why(body.phi, False))
-        return list(self._why(body.phi, True))
+            return [Finding("it is forbidden")] if body.phi is None else list(self.why(body.phi, False))
+        return list(self.why(body.phi, True))
 
     def wanted(self, call: Call, known: dict[str, Any]) -> Missing:
         """Return the call that a duty asks for, as an event that is missing."""
-        missing = self._event(Event("say" if call.name == "say" else "ok", call), known)
+        missing = self.event(Event("say" if call.name == "say" else "ok", call), known)
         confirmed = self._frame.own.confirmed_calls.get(missing.args.get("digest", ""))
         if call.name == "any" and confirmed is not None:
             missing.tool, missing.args = confirmed
@@ -104,14 +117,14 @@ class Explainer:
     def _value(self, phi: Phi) -> Truth:
         return self._program.formulas[id(phi)](self._frame)
 
-    def _why(self, phi: Phi, wanted: bool) -> Iterator[Finding]:
+    def why(self, phi: Phi, wanted: bool) -> Iterator[Finding]:
         """Yield why `phi` is not `wanted`."""
         if isinstance(phi, Not):
-            yield from self._why(phi.phi, not wanted)
+            yield from self.why(phi.phi, not wanted)
         elif isinstance(phi, And | Or):
             yield from self._parts(phi, wanted)
         elif isinstance(phi, Implies):
-            yield from self._why(phi.right, True) if wanted else [Finding(f"{phi_text(phi, self._frame.env)} holds")]
+            yield from self.why(phi.right, True) if wanted else [Finding(f"{phi_text(phi, self._frame.env)} holds")]
         elif isinstance(phi, Past | Since):
             yield self._past(phi, wanted)
         else:
@@ -121,11 +134,12 @@ class Explainer:
         failing = [part for part in phi.parts if self._value(part) is not wanted]
         if isinstance(phi, And) is wanted:
             for part in failing:
-                yield from self._why(part, wanted)
+                yield from self.why(part, wanted)
             return
-        found = [finding for part in failing for finding in self._why(part, wanted)]
-        first = next((finding.missing for finding in found if finding.missing), [])
-        yield Finding(" and ".join(finding.text for finding in found), first)
+        ways = [list(self.why(part, wanted)) for part in failing]
+        missing = ([item for finding in way for item in finding.missing] for way in ways)
+        text = " and ".join(finding.text for way in ways for finding in way)
+        yield Finding(text, next((way for way in missing if way), []))
 
     def _past(self, phi: Past | Since, wanted: bool) -> Finding:
         text = phi_text(phi, self._frame.env)
@@ -153,7 +167,7 @@ class Explainer:
 
     def _wanted(self, phi: Phi) -> Iterator[Missing]:
         if isinstance(phi, Happens):
-            yield self._event(phi.event, self._frame.env)
+            yield self.event(phi.event, self._frame.env)
         elif isinstance(phi, And):
             for part in phi.parts:
                 yield from self._wanted(part)
@@ -162,7 +176,8 @@ class Explainer:
         elif isinstance(phi, Past) and phi.kind == "once":
             yield from self._wanted(phi.phi)
 
-    def _event(self, event: Event, known: dict[str, Any]) -> Missing:
+    def event(self, event: Event, known: dict[str, Any]) -> Missing:
+        """Return an event of this pattern, as one that is missing."""
         known = {**known, **self._simple(event.call.args, known)}
         args = {arg.name: known.get(_key(arg), UNKNOWN) for arg in event.call.args}
         kept = {name: value for name, value in args.items() if value is not UNKNOWN}
@@ -188,11 +203,13 @@ class Explainer:
             yield self._compare(phi)
         elif isinstance(phi, Holds) and isinstance(phi.term, Apply) and phi.term.function == "known" and wanted:
             yield Finding(
-                f"{term_text(phi.term.terms[0], self._frame.env)} is unknown", self._readings(phi.term.terms[0], None)
+                f"{term_text(phi.term.terms[0], self._frame.env)} is unknown", self.readings(phi.term.terms[0], None)
             )
         else:
-            text = phi_text(phi, self._frame.env)
-            yield Finding(f"'{text}' is {_word(self._value(phi))}")
+            text, missing = phi_text(phi, self._frame.env), []
+            if isinstance(phi, Quantified) and wanted:
+                missing = list(Seeker(self).seek(phi))
+            yield Finding(f"'{text}' is {_word(self._value(phi))}", missing)
 
     def _confirmed(self, phi: Confirmed, wanted: bool) -> Finding:
         if not wanted:
@@ -208,7 +225,7 @@ class Explainer:
         if unknown:
             texts = [f"{term_text(side, self._frame.env)} is unknown" for side, _ in unknown]
             missing = [
-                item for side, other in unknown for item in self._readings(side, other if phi.sign == "=" else None)
+                item for side, other in unknown for item in self.readings(side, other if phi.sign == "=" else None)
             ]
             return Finding(" and ".join(texts), missing)
         told = [
@@ -219,7 +236,7 @@ class Explainer:
         text = f"'{phi_text(phi, self._frame.env)}' is {_word(self._value(phi))}"
         return Finding(text + (f": {', '.join(told)}" if told else ""))
 
-    def _readings(self, term: Term, value: Any) -> list[Missing]:
+    def readings(self, term: Term, value: Any) -> list[Missing]:
         """The events that would set an unknown register, from its `on` clauses."""
         register = self._program.symbols.registers.get(term.name) if isinstance(term, Name) else None
         if register is None or not isinstance(term, Name):
@@ -231,10 +248,19 @@ class Explainer:
     def _reading(self, register: Register, clause: On, keys: list[Any], value: Any) -> Missing:
         names = register.keys if clause.keys is None else tuple(_plain(key) for key in clause.keys)
         known = {name: key for name, key in zip(names, keys, strict=True) if name and key is not UNKNOWN}
-        missing = self._event(clause.event, known)
+        missing = self.event(clause.event, known)
         term = clause.terms[0]
+        wished = example(register.sort) if value is None or value is UNKNOWN else value
         if isinstance(term, Name) and term.name == "result":
-            missing.wishes[term.path] = example(register.sort) if value is None or value is UNKNOWN else value
+            missing.wishes.wish(term.path, wished)
+        elif isinstance(term, Name) and term.name == clause.each:
+            at = clause.keys or ()
+            element = {
+                key.path: one
+                for key, one in zip(at, keys, strict=True)
+                if isinstance(key, Name) and _is_of(key, term.name)
+            }
+            Seeker(self).wish_element(missing, clause, {**element, term.path: wished})
         return missing
 
 
@@ -243,6 +269,10 @@ def _key(arg: Arg) -> str:
     if term is None:
         return arg.name
     return term.name if isinstance(term, Name) and term.keys is None and not term.path else f"={arg.name}"
+
+
+def _is_of(term: Term, name: str) -> bool:
+    return isinstance(term, Name) and term.name == name
 
 
 def _plain(term: Term) -> str:

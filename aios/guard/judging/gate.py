@@ -161,6 +161,10 @@ class RuleGate:
         plan = find_plan(self, event) if event.kind != "assistant" else None
         return Verdict(False, tuple(denials), plan, self._version)
 
+    def last_answer(self, call: TraceEvent) -> Any:
+        """What exactly this call brought when it last succeeded; None if nobody remembers. For plans."""
+        return self._log.answer(call.pid, call.tool, self.read(call).digest)
+
     def allows(self, event: TraceEvent) -> bool:
         """Whether `judge` would allow it; makes no explanation."""
         return self.passes(event) and self._viability.impasse(self, event) is None

@@ -6,7 +6,7 @@ are alike (process, kind, tool, arguments) only the last few stay, and of those 
 
 from collections import deque
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aios.guard.monitor.facts import Happening
 
@@ -65,6 +65,13 @@ class Log:
             if (pids is None or entry.pid in pids) and (tools is None or entry.event.tool in tools or _forks(entry))
         }
         return [found[seq] for seq in sorted(found)]
+
+    def answer(self, pid: int, tool: str, digest: str) -> Any:
+        """The result of the last success of exactly this call; None if none is kept."""
+        alike = self._alike.get((pid, "ok", tool, digest))
+        if alike:
+            return alike[-1].event.result
+        return None if self._before is None else self._before.answer(pid, tool, digest)
 
     def line_of(self, pid: int) -> frozenset[int]:
         """The process and those that it is a fork of."""

@@ -6,6 +6,7 @@ re-checked by construction, for the results that it wishes for. Bounded; no plan
 
 from collections import deque
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,6 +16,7 @@ from aios.formats.canonical import canonical
 from aios.guard.judging.ending import objections
 from aios.guard.judging.explain import Explainer, Missing
 from aios.guard.judging.moves import Move
+from aios.guard.judging.wishes import ANY
 from aios.guard.language.sorts import example
 from aios.guard.language.syntax import Tool
 from aios.guard.language.values import UNKNOWN
@@ -62,7 +64,7 @@ def find_plan(gate: "RuleGate", event: TraceEvent) -> tuple[Shown, ...] | None:
 def next_steps(gate: "RuleGate", event: TraceEvent) -> Iterator[Step]:
     """Yield what could be done now towards `event`: what it misses, or else what that misses in turn."""
     for missing in _next(gate, replace(event, seq=gate.version + 1), frozenset()):
-        step = _step(gate, missing)
+        step = _step(gate, event.pid, missing)
         if step is not None:
             yield step
 
@@ -73,7 +75,7 @@ def _next(gate: "RuleGate", event: TraceEvent, inside: frozenset[str]) -> list[M
         if missing.kind in ("confirm", "user"):
             found.append(missing)
             continue
-        step = _step(gate, missing)
+        step = _step(gate, event.pid, missing)
         if step is None or missing.text in inside:
             continue
         move = step.moves[0]
@@ -100,7 +102,7 @@ def _missing(gate: "RuleGate", event: TraceEvent) -> list[Missing]:
         return _missing(gate, TraceEvent(event.seq, event.time, event.pid, "finish"))
     merged: dict[str, Missing] = {}
     for missing in found:
-        merged.setdefault(missing.text, missing).wishes.update(missing.wishes)
+        merged.setdefault(missing.text, missing).wishes.join(missing.wishes)
     return list(merged.values())
 
 
@@ -118,7 +120,7 @@ def _members(gate: "RuleGate", missing: list[Missing]) -> list[Missing]:
 # --- steps -----------------------------------------------------------------------------------------------------------
 
 
-def _step(gate: "RuleGate", missing: Missing) -> Step | None:
+def _step(gate: "RuleGate", pid: int, missing: Missing) -> Step | None:
     """What makes the missing event happen; None where nothing plainly does."""
     if missing.kind == "confirm":
         return _confirmation(gate, missing)
@@ -133,8 +135,10 @@ def _step(gate: "RuleGate", missing: Missing) -> Step | None:
     tool = gate.program.symbols.tools.get(missing.tool)
     if tool is None or missing.kind not in ("ok", "start") or not set(args) <= {param.name for param in tool.params}:
         return None
-    shown = {name: args.get(name) for name in _needed(tool, args)}
-    return Step((call_move(tool, args, result_of(tool, missing)),), {"tool": tool.name, "args": shown})
+    shown = {name: None if args.get(name) is ANY else args.get(name) for name in _needed(tool, args)}
+    move = call_move(tool, args, None)
+    before = gate.last_answer(TraceEvent(gate.version + 1, 0, pid, "start", tool.name, move.args))
+    return Step((replace(move, result=result_of(tool, missing, before)),), {"tool": tool.name, "args": shown})
 
 
 def _is_open(value: Any) -> bool:
@@ -174,14 +178,7 @@ def json_value(value: Any) -> Any:
     return {key: json_value(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
-def result_of(tool: Tool, missing: Missing) -> Any:
-    """A result of the declared sort that holds what is wished for."""
-    if () in missing.wishes:
-        return missing.wishes[()]
-    found = {} if tool.result is None else example(tool.result)
-    for path, value in missing.wishes.items() if isinstance(found, dict) else ():
-        here = found
-        for step in path[:-1]:
-            here = here.setdefault(step, {})
-        here[path[-1]] = value
-    return found
+def result_of(tool: Tool, missing: Missing, before: Any = None) -> Any:
+    """A result of the declared sort that holds what is wished for; for the rest what the call brought last time."""
+    known = {} if tool.result is None else example(tool.result)
+    return missing.wishes.fill(deepcopy(before) if type(before) is type(known) else known)

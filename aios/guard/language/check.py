@@ -62,7 +62,8 @@ class Checker(FormulaChecker):
                 errors.append(error)
                 for relation in self.symbols.relations.values():  # one error is enough for a relation that is read
                     self.symbols.columns.setdefault(relation.name, (JSON,) * len(relation.columns))
-        self._shared = False  # the compiler asks on, in an order of its own, about what was found good here
+        # The compiler asks on, in an order of its own, about what was found good here.
+        self._shared, self._event, self._now = False, False, True
 
     def _scenario(self, scenario: Scenario) -> None:
         for step in scenario.steps:

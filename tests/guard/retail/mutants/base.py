@@ -100,6 +100,8 @@ def operator(*, compliant: bool = False) -> Callable[[Change], Change]:
     return enter
 
 
+HAND_OVER = "transfer_to_human_agents"
+
 # --- cuts and seams --------------------------------------------------------------------------------------------------
 
 
@@ -130,8 +132,9 @@ def after(script: Script, call: Call, *steps: Step) -> Script:
 
 
 def at_end(script: Script, *steps: Step) -> Script:
-    """Put steps before the end."""
-    return inserted(script, len(script) - isinstance(script[-1], Ended), *steps)
+    """Put steps before the end, or before the hand-over where there is one."""
+    handed = [at for at, one in enumerate(script) if isinstance(one, Done) and one.call.tool == HAND_OVER]
+    return inserted(script, handed[0] if handed else len(script) - isinstance(script[-1], Ended), *steps)
 
 
 def meant(call: Call) -> tuple[Step, Step]:
