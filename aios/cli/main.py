@@ -284,13 +284,22 @@ def rules_fmt(
 @rules.command("check")
 def rules_check(
     file: RuleFile,
+    *,
     json: Json = False,
     viability: Annotated[str | None, typer.Option(help="V0, V1 or V2, instead of what the file says.")] = None,
+    solver: Annotated[bool, typer.Option(help="Look for runs that the rules allow and forbid.")] = True,
+    timeout: Annotated[float, typer.Option(help="Seconds for the solver, all in all.")] = 20.0,
+    events: Annotated[int, typer.Option(help="The longest runs that are all looked at.", min=1, max=12)] = 6,
+    examples: Annotated[Path | None, typer.Option(help="Write the runs found there, for 'rules replay'.")] = None,
 ) -> None:
-    """Name all errors, what is dead, and how exactly each argument is known; 78 if there are errors."""
+    """Name all errors, what is dead, shadowed or contradictory, and examples of runs; 78 if there are errors."""
     from aios.cli import rules as verbs
 
-    raise typer.Exit(verbs.check(file, json=json, viability=viability))
+    raise typer.Exit(
+        verbs.check(
+            file, json=json, viability=viability, is_solved=solver, timeout_s=timeout, events=events, examples=examples
+        )
+    )
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -1,20 +1,27 @@
 """`rules replay`, `test`, `check`, `fmt`, `explain`: rule files and traces, without a kernel."""
 
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from aios.boot.solver import open_solver
 from aios.cli import output
 from aios.cli.columns import plain
 from aios.errors import RuleError, UsageError
 from aios.guard.judging.gate import RuleGate, compile_rules
 from aios.guard.language.layout import laid_out
+from aios.guard.language.symbols import Symbols
+from aios.guard.workbench.bounded.questions import EVENTS, Findings, examine
+from aios.guard.workbench.bounded.report import as_json, hints, interesting, is_satisfiable, last_of
 from aios.guard.workbench.rehearsal import rehearse
 from aios.guard.workbench.replay import DENIED, OK, REFUSED, UNREADABLE, Replay, written
 from aios.guard.workbench.review import Review, review
 from aios.guard.workbench.traces import Fault
 
+_SILENT_S = 1.0
+"""A check that takes no longer tells no progress."""
 _WORST = {OK: 0, DENIED: 1, UNREADABLE: 2}
 
 
@@ -77,18 +84,37 @@ def test(file: Path, *, json: bool) -> int:
     return DENIED if failures else OK
 
 
-def check(file: Path, *, json: bool, viability: str | None) -> int:
-    """Say all that can be said of a rule file without running it; return 0, or 78 if it has errors."""
-    found = review(_text(file), file.name, viability)
+def check(
+    file: Path,
+    *,
+    json: bool,
+    viability: str | None,
+    is_solved: bool = True,
+    timeout_s: float = 20.0,
+    events: int = EVENTS,
+    examples: Path | None = None,
+) -> int:
+    """Say all that can be said of a rule file without running it; return 0, or 78 if it has errors.
+
+    With a solver also which runs are possible: for at most `timeout_s`, and up to so many `events`. What it does not
+    find in time is told as undecided and changes no exit code.
+    """
+    text = _text(file)
+    found = review(text, file.name, viability)
+    runs = _examined(text, file.name, timeout_s, events) if is_solved and found.program is not None else None
+    if runs is not None and found.program is not None:
+        found.warnings += hints(runs, found.program.symbols, list(found.warnings))
+        if examples is not None:
+            _keep(runs, examples)
     if json:
-        output.as_json(_reviewed(file.name, found))
+        output.as_json(_reviewed(file.name, found, runs))
     else:
         _refuse(found.errors, json=False)
-        print("\n".join(_in_words(file.name, found)))
+        print("\n".join(_in_words(file.name, found, runs)))
     return REFUSED if found.errors else OK
 
 
-def _reviewed(name: str, found: Review) -> dict[str, Any]:
+def _reviewed(name: str, found: Review, runs: Findings | None) -> dict[str, Any]:
     program = found.program
     return {
         "file": name,
@@ -98,10 +124,11 @@ def _reviewed(name: str, found: Review) -> dict[str, Any]:
         "warnings": [hint._asdict() for hint in found.warnings],
         "duties": [way._asdict() for way in found.duties],
         "arguments": found.arguments,
+        "runs": None if runs is None or program is None else as_json(runs, program.symbols),
     }
 
 
-def _in_words(name: str, found: Review) -> Iterator[str]:
+def _in_words(name: str, found: Review, runs: Findings | None) -> Iterator[str]:
     if found.program is None:
         yield f"{name}: {len(found.errors)} errors"
         return
@@ -115,6 +142,50 @@ def _in_words(name: str, found: Review) -> Iterator[str]:
     for tool, classes in found.arguments.items():
         if classes:
             yield f"  {plain(tool)}: " + ", ".join(f"{plain(arg)} {kind}" for arg, kind in classes.items())
+    if runs is not None:
+        yield from _runs_in_words(found.program.symbols, runs)
+
+
+def _runs_in_words(symbols: Symbols, runs: Findings) -> Iterator[str]:
+    satisfiable = {True: "satisfiable", False: "not satisfiable", None: "satisfiable or not: undecided"}
+    yield (
+        f"{satisfiable[is_satisfiable(runs, symbols)]}: {len(runs.compliant)} of {len(symbols.tools)} tools are called "
+        f"in compliant runs, {len(runs.forbidden)} of {len(symbols.rules)} rules forbid a run alone"
+    )
+    best = interesting(runs)
+    if best is not None:
+        yield "a compliant run:"
+        yield from (f"  {plain(line)}" for line in best.lines)
+    for rule, run in runs.forbidden.items():
+        yield f"'{plain(rule)}' alone forbids {plain(last_of(run))} behind {len(run.lines) - 1} events"
+    for one in runs.undecided:
+        yield f"undecided: {one.about} {plain(one.name)}: {plain(one.reason)}"
+    for fault in runs.faults:
+        yield f"INTERNAL ERROR, please report it: {plain(fault)}"
+
+
+def _examined(text: str, name: str, timeout_s: float, events: int) -> Findings:
+    """Look at the runs of a rule file, without viability: the rules alone are asked for."""
+    gate = compile_rules(text, file=name, complete=True, viability="V0")
+    begun = time.monotonic()
+
+    def progress(what: str) -> None:
+        if sys.stderr.isatty() and time.monotonic() - begun > _SILENT_S:
+            print(f"\r\x1b[K{what} …", end="", file=sys.stderr, flush=True)
+
+    with open_solver() as solver:
+        found = examine(gate, solver, timeout_s=timeout_s, most=events, progress=progress)
+    if sys.stderr.isatty():
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+    return found
+
+
+def _keep(runs: Findings, folder: Path) -> None:
+    """Write each run as a trace that `rules replay` takes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for kind, found in (("compliant", runs.compliant), ("forbidden", runs.forbidden)):
+        for name, run in found.items():
+            (folder / f"{kind}-{name}.jsonl").write_text("".join(f"{line}\n" for line in run.lines), encoding="utf-8")
 
 
 def fmt(files: list[Path], *, check: bool) -> int:
