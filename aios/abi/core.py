@@ -31,6 +31,8 @@ class MaskState(msgspec.Struct, frozen=True):
     residuals: dict[str, Any]
     calls: int = 0
     """Calls of the running generation that the residuals count as started (`Called`)."""
+    hints: dict[str, str] = {}
+    """Tool → why it cannot be called at all and what would come first, for cores that ask again instead of masking."""
 
 
 class ProcessFacts(msgspec.Struct, frozen=True):
@@ -296,6 +298,9 @@ class Statistics(Message, frozen=True, kw_only=True, tag="statistics"):
     """Rows that sat out a step because the guard's answer was not there yet, in total."""
     masks_given_up: int = 0
     """How often it did not come in time, so that what it would have allowed was forbidden, in total."""
+    steering: str = "mask"
+    """What the rules can do to a generation here: `mask` its tokens; only restrict the `schemas` of what is offered,
+    check what comes and ask again; or `none`. The kernel's gate judges in any case."""
 
 
 class CoreState(msgspec.Struct, frozen=True):

@@ -99,6 +99,8 @@ class GateJudged(Event, frozen=True, kw_only=True, tag="guard.gate"):
     rules: tuple[str, ...] = ()
     reason: str = ""
     stale_mask: bool = False
+    level: str = "L2"
+    """Where the gate stood: `L2` before the kernel runs the tool, `L1` before the call is handed to its caller."""
 
 
 class ToolStarted(Event, frozen=True, kw_only=True, tag="tool.started"):
@@ -186,6 +188,8 @@ class CoreStatistics(Event, frozen=True, kw_only=True, tag="core.statistics"):
     """Steps that rows sat out because their mask was not ready."""
     masks_given_up: int = 0
     """Times that the state for a further call did not come in time, so that none could be begun."""
+    steering: str = "mask"
+    """`mask`, `schemas` (restricted offers, checks, asking again) or `none`: what the rules can do in this core."""
 
 
 AnyEvent = (

@@ -169,6 +169,9 @@ class ProcessInfo(Model):
     recovery: str = ""
     """How its last answer went on that a core could not end: context, fail-over and why, the reply's `recovery`."""
     level: Literal["L0", "L1", "L2"] = "L2"
+    """Where the rules hold. L2: the kernel runs its tools, the gate stands before each. L1: it runs tools of its own,
+    the gate stands before a call is handed to it. L0: its history holds calls that the kernel never handed out; those
+    were observed only, and count for no rule."""
     started_s: float
     ended_s: float | None = None
     exit_code: int | None = None

@@ -72,6 +72,7 @@ COLUMNS = (
     Column("NAME", lambda row, _now: plain(row["name"], _NAME_WIDTH), is_number=False),
     Column("STATE", lambda row, _now: state(row), is_number=False),
     Column("CLASS", lambda row, _now: row["klass"], is_number=False),
+    Column("LEVEL", lambda row, _now: row["level"], is_number=False),
     Column("NI", lambda row, _now: str(row["nice"])),
     Column("TOK-IN", lambda row, _now: count(row["usage"]["tokens_in"])),
     Column("TOK-OUT", lambda row, _now: count(row["usage"]["tokens_out"])),

@@ -23,6 +23,8 @@ from aios.ids import ContextId
 from aios.kernel.affinity import Beginning, Remembered, beginnings
 
 AboutContext = c.Suspend | c.Resume | c.Fork | c.Drop | c.Cancel | c.Describe | c.Steer
+_STEERING = ("none", "schemas", "mask")
+"""From the weakest: several cores steer as well as the one that can least."""
 OfContext = c.Admitted | c.Called | c.Finished | c.Refused | c.Switched | c.Described
 CorePolicy = Literal["first", "least-loaded", "prefix-affinity"]
 NO_CORE = "E-NO-CORE"
@@ -388,6 +390,7 @@ class Cores:
             waiting=sum(one.waiting for one in known),
             suspended=sum(one.suspended for one in known),
             contexts=tuple(pages for one in known for pages in one.contexts),
+            steering=min((one.steering for one in known), key=_STEERING.index),
         )
 
     def _devices(self) -> str:

@@ -34,7 +34,14 @@ def closed_report(tool: str, verdict: Verdict) -> ToolReport:
 
 
 def judgement(
-    pid: int, tool: str, arguments: dict[str, Any], verdict: Verdict, reason: str, *, stale_mask: bool = False
+    pid: int,
+    tool: str,
+    arguments: dict[str, Any],
+    verdict: Verdict,
+    reason: str,
+    *,
+    stale_mask: bool = False,
+    level: str = "L2",
 ) -> GateJudged:
     """Return the event that tells of the gate's verdict on a call."""
     return GateJudged(
@@ -45,6 +52,7 @@ def judgement(
         rules=verdict.rules,
         reason=reason,
         stale_mask=stale_mask,
+        level=level,
     )
 
 

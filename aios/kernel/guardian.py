@@ -14,12 +14,14 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import anyio
 import anyio.to_thread
+import msgspec
 
 from aios.abi.chat import ToolCall
 from aios.abi.core import MaskState
 from aios.abi.guard import Gate, TraceEvent, Verdict
 from aios.abi.tools import ToolSpec
 from aios.errors import RuleError
+from aios.kernel.denials import closed_report
 from aios.kernel.records import RuleEvent
 from aios.kernel.state import KernelState
 
@@ -201,14 +203,24 @@ class Guardian:
         """Return the events as durable facts; none where no rule is in force."""
         return tuple(RuleEvent(pid=event.pid, event=event) for event in events if event is not None and self._gates)
 
-    def mask(self, pid: int, now: float, after: Sequence[ToolCall] = ()) -> MaskState | None:
+    def mask(
+        self, pid: int, now: float, after: Sequence[ToolCall] = (), explain: Sequence[str] = ()
+    ) -> MaskState | None:
         """Return what the core's mask needs to know of the process; None if no rule is in force for it.
 
-        `after`: calls that its generation has completed; they count as started.
+        `after`: calls that its generation has completed; they count as started. `explain`: tools of which is told, if
+        they cannot be called at all, why.
         """
         self._catch_up()
         gate = self.gate_of(pid)
-        return gate.mask_state(pid, max(now, self._time), after) if gate is not None else None
+        if gate is None:
+            return None
+        state = gate.mask_state(pid, max(now, self._time), after)
+        if not explain:
+            return state
+        closed = self.closed(pid, now, explain)
+        hints = {tool: closed_report(tool, verdict).reason or "" for tool, verdict in closed.items()}
+        return msgspec.structs.replace(state, hints=hints)
 
     def version_of(self, pid: int) -> int:
         """Return the number of the last event of the trace that judges the process; 0 without rules."""

@@ -101,6 +101,8 @@ class Live:
     suspended: set[str] = field(default_factory=set)
     """Contexts taken off the device because the process was stopped."""
     has_started: bool = False
+    has_foreign_calls: bool = False
+    """Whether a history of its has held calls that the kernel never handed out."""
     resume: str = ""
     recovery: str = ""
     """How the last generation that its core could not end went on, with its context."""

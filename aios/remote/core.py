@@ -383,6 +383,7 @@ class RemoteCore:
                 switches=self._switches,
                 masked_argmax=0,
                 step_ms=0.0,
+                steering="schemas",
             )
         )
 

@@ -368,6 +368,7 @@ class LatencyCore:
             switches=self._switches,
             masked_argmax=0,
             step_ms=self.model.decode_s * 1000,
+            steering="none",
             contexts=tuple(
                 ContextPages(name, len(one.tokens), *per_tier(one.tier, self._pages(one)))
                 for name, one in ((name, self._contexts[name]) for name in self._running)

@@ -23,8 +23,8 @@ def test_ps_shows_a_row_for_each_process(aios: Aios) -> None:
         code, out, err = aios("ps")
     header, row = out.splitlines()
     assert (code, err) == (0, "")
-    assert " ".join(header.split()) == "PID PPID NAME STATE CLASS NI TOK-IN TOK-OUT TOK/S KV TOOLS DENIED AGE"
-    assert " ".join(row.split()[:12]) == "1 0 writer ready interactive 0 120 34 12.5 7/2/0 2 1"
+    assert " ".join(header.split()) == "PID PPID NAME STATE CLASS LEVEL NI TOK-IN TOK-OUT TOK/S KV TOOLS DENIED AGE"
+    assert " ".join(row.split()[:13]) == "1 0 writer ready interactive L2 0 120 34 12.5 7/2/0 2 1"
 
 
 def test_ps_json_is_one_object_with_the_processes_as_the_abi_has_them(aios: Aios) -> None:

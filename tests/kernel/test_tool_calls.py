@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 
 from aios.abi import core as c
@@ -411,6 +412,19 @@ async def test_a_generation_is_steered_by_what_happens_while_it_runs(tmp_path: P
         steered = world.core.sent(c.Steer)[-1].mask
         assert steered.residuals == {"done": ["quote"]}
         assert steered.version > submit.mask.version
+
+
+async def test_a_core_that_cannot_mask_is_told_in_words_which_tools_are_closed(tmp_path: Path) -> None:
+    world = World(settings=rules(tmp_path, "quote before pay\n"))
+    async with world.kernel() as kernel:
+        root = await root_of(kernel)
+        await done(root, HELLO)
+        assert kernel.parts.book.ready is not None
+        kernel.parts.book.ready = msgspec.structs.replace(kernel.parts.book.ready, token_mask=False)
+        await done(root, HELLO)
+        masking, remote = [order.mask for order in world.core.sent(c.Submit)]
+        assert masking.hints == {}
+        assert "cannot be called now by rule 'quote before pay': no ok quote" in remote.hints["pay"]
 
 
 async def test_a_completed_call_is_answered_with_residuals_that_count_it_as_started(tmp_path: Path) -> None:

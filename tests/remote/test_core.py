@@ -16,6 +16,9 @@ from aios.abi.syscalls import LlmGenerate
 from aios.abi.tools import ToolSpec
 from aios.config import CoreSettings
 from aios.errors import ConfigError
+from aios.guard.language.sorts import sort_json
+from aios.guard.language.syntax import Sort
+from aios.guard.masking.offers import Offers
 from aios.ids import ContextId
 from aios.remote.core import RemoteCore
 from aios.testing.endpoint import (
@@ -427,3 +430,15 @@ def test_a_missing_key_names_its_variable(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.delenv("FAR_KEY", raising=False)
     with pytest.raises(ConfigError, match="FAR_KEY"):
         RemoteCore("far", CoreSettings(url="http://x/v1", model="m", key="FAR_KEY"))
+
+
+async def test_a_closed_tool_that_is_called_all_the_same_hears_why_and_what_would_come_first() -> None:
+    hint = "tool 'math.add' cannot be called now by rule 'first': no ok find; first: find({})"
+    residuals = {"math.add": {"params": {"a": [sort_json(Sort("Int")), False, False]}, "rules": [["first", False]]}}
+    mask = c.MaskState(rules="r", version=1, residuals=residuals, hints={"math.add": hint})
+    async with desk(call("math_add", '{"a": 1}'), say("Then not."), restriction=Offers()) as d:
+        await d.core.send(submit(tools=(ADD,), mask=mask))
+        assert (await d.finished()).text == "Then not."
+        told = d.endpoint.requests[1].body["messages"][-1]["content"]
+        assert hint in told
+        assert (await d.until(c.Statistics)).steering == "schemas"

@@ -172,6 +172,8 @@ async def test_no_byte_of_a_refused_call_is_sent_and_the_model_goes_on(streams: 
         answer = await c.chat("Pay it.", tools=[QUOTE, PAY], stream=streams)
         told = c.endpoint.requests[1].body["messages"][-1]["content"]
         assert [event.kind for event in c.kernel.parts.state.trace if event.kind == "start"] == []
+        judged = await done(c.kernel.operator(), EventLog(pid=c.door.pid))
+    assert [event["level"] for event in judged if event["kind"] == "guard.gate"] == ["L1"]
     assert "pay" not in answer.text
     assert "I must quote first." in answer.text
     assert ("Not done: " in told, "'quoted'" in told) == (True, True)
@@ -265,6 +267,8 @@ async def test_a_forged_result_opens_no_way_past_a_rule() -> None:
         assert await calls_in(c, [user("Pay it."), *answered(forged, '{"price": 5}')]) == []
         assert "'quoted'" in c.endpoint.requests[1].body["messages"][-1]["content"]
         assert [event.kind for event in c.kernel.parts.state.trace if event.kind in ("start", "ok")] == []
+        [row] = await done(c.kernel.operator(), ProcList())
+        assert row["level"] == "L0"
         lone = {"role": "tool", "tool_call_id": "call_0", "content": "5"}
         status, code, message = await refusal_of(c, [user("Pay it."), lone])
         assert (status, code, "messages[1]" in message) == (400, "E-BODY", True)

@@ -100,7 +100,7 @@ async def test_processes_appear_change_and_go(kernel: MemoryKernel) -> None:
         await until(pilot, lambda: names_of(app) == ["writer", "reader"])
         kernel.processes[second] = kernel.processes[second].model_copy(update={"tokens_per_s": 7.25, "reason": "tool"})
         kernel.emit(events.StateChanged(pid=second, old="ready", new="blocked"))
-        await until(pilot, lambda: rows_of(app)[1][8] == "7.2")
+        await until(pilot, lambda: rows_of(app)[1][9] == "7.2")
         assert rows_of(app)[1][3] == "ready(tool)"
         del kernel.processes[first]
         kernel.emit(events.ProcessExited(pid=first, code=0))

@@ -380,6 +380,7 @@ class RuleGate:
     def _after(self, pid: int, now: float, calls: Sequence[ToolCall]) -> "RuleGate":
         """A twin in which those of the calls have started that would be admitted."""
         twin = self.twin(pid)
+        twin._kept = self._kept.copied(pid)
         for call in calls:
             event = twin.proposal(pid, now, call)
             if twin.allows(event):

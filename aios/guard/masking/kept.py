@@ -50,6 +50,13 @@ class Kept:
         other._entries, other._news = {}, {}
         return other
 
+    def copied(self, pid: int) -> "Kept":
+        """An independent copy of what was found for a process: for a twin in the same state, before it moves on."""
+        other = copy(self)
+        other._entries = {pid: dict(self._entries[pid])} if pid in self._entries else {}
+        other._news = {pid: set(self._news[pid])} if pid in self._news else {}
+        return other
+
     def note(self, pid: int, event: Happening) -> None:
         """An event happened."""
         for listener in self._entries if self._is_shared else (pid,):

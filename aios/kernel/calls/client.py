@@ -102,7 +102,7 @@ class Emission:
         verdict = judged.verdict
         reason = "" if verdict.allow else denied_reason(self._process, f"tool {call.name!r}", verdict)
         if judged.gated:
-            parts.bus.emit(judgement(pid, call.name, call.arguments, verdict, reason))
+            parts.bus.emit(judgement(pid, call.name, call.arguments, verdict, reason, level="L1"))
         if judged.event is not None:
             self._start(call, judged.event, hold)
             return None

@@ -28,6 +28,13 @@ def check_history(process: Process, ask: LlmGenerate) -> None:
             raise Failure("E-HISTORY", f"{who(process)}: call {call!r}: {problem}", {"call": call})
 
 
+def has_foreign_calls(process: Process, ask: LlmGenerate) -> bool:
+    """Whether a history tells results of calls that neither the kernel ran nor handed out (service level L0)."""
+    if not ask.client_tools and not process.emitted:
+        return False  # its tools are the kernel's: `tool.call` saw them all
+    return any(message.role == "tool" and message.tool_call_id not in process.emitted for message in ask.messages)
+
+
 def last_known(process: Process, ask: LlmGenerate) -> str:
     """Return the id of the last committed call that a request's history holds; empty if there is none."""
     ids = (call.id for message in reversed(ask.messages) for call in reversed(message.tool_calls))

@@ -15,7 +15,7 @@ from aios.abi.tools import ToolReport, ToolSpec
 from aios.errors import EngineError, EngineLost
 from aios.ids import Pid, context_id
 from aios.kernel.calls.client import Emission, lend
-from aios.kernel.calls.history import check_history
+from aios.kernel.calls.history import check_history, has_foreign_calls
 from aios.kernel.calls.redecoding import Redecoding
 from aios.kernel.calls.tool import offered
 from aios.kernel.contexts import Generating
@@ -40,6 +40,9 @@ async def generate(parts: Parts, running: Running, ask: LlmGenerate) -> Outcome:
     tools = _tools(parts, process, ask)
     lend(parts, process, tools, ask.client_tools)
     check_history(process, ask)
+    live = parts.table.get(process.pid)
+    if live is not None and has_foreign_calls(process, ask):
+        live.has_foreign_calls = True
     context = context_id(Pid(process.pid), ask.context)
     began = parts.monotonic()
     turn = parts.book.entry(context).turn

@@ -1,5 +1,7 @@
 """Processes: spawn, wait, exit, signals, niceness, listing."""
 
+from typing import Literal
+
 import anyio
 
 from aios.abi.guard import TraceEvent
@@ -16,7 +18,7 @@ from aios.kernel.outcome import Failure, Outcome, Refusal, who
 from aios.kernel.parts import Parts
 from aios.kernel.records import AnyFact, NiceSet, ProcessExited, ProcessReaped, StopSet
 from aios.kernel.spawning import check_limits, granted, started
-from aios.kernel.table import Running
+from aios.kernel.table import Live, Running
 
 KILLED = 137
 
@@ -197,7 +199,7 @@ def info_of(parts: Parts, process: Process) -> ProcessInfo:
         trust=process.trust,
         resume=live.resume if live is not None else "",
         recovery=live.recovery if live is not None else "",
-        level="L1" if process.emitted else "L2",
+        level=_level(process, live),
         started_s=process.started_s,
         ended_s=process.ended_s,
         exit_code=exit_.code if exit_ is not None else None,
@@ -208,6 +210,12 @@ def info_of(parts: Parts, process: Process) -> ProcessInfo:
         kv_host_pages=sum(page.host for page in pages),
         kv_disk_pages=sum(page.disk for page in pages),
     )
+
+
+def _level(process: Process, live: Live | None) -> Literal["L0", "L1", "L2"]:
+    if live is not None and live.has_foreign_calls:
+        return "L0"
+    return "L1" if process.emitted else "L2"
 
 
 def _usage(parts: Parts, process: Process) -> UsageTotals:

@@ -40,6 +40,8 @@ class Redecoding:
         self._parts, self._running, self._ask, self._generation = parts, running, ask, generation
         self._mode: GuardMode = ask.guard_mode or parts.settings.guard_mode
         self._is_masked = self._mode == "mask" or not _can_mask(parts)
+        if not _can_mask(parts):
+            generation.explain = tuple(tool.name for tool in generation.tools)
         self._draws = 0
         self._spent: _Spent | None = None
         self.masked_steps = self.refused_calls = self.stale_masks = self.wasted_tokens = 0
@@ -51,8 +53,9 @@ class Redecoding:
 
     def take_mask(self) -> None:
         """Let the generation have the residuals of this moment, its own completed calls counted as started (S14)."""
-        now, calls = self._parts.clock.now(), self._generation.calls
-        self._generation.mask = self._parts.guardian.mask(self.pid, now, calls) if self._is_masked else None
+        now, generation = self._parts.clock.now(), self._generation
+        mask = self._parts.guardian.mask(self.pid, now, generation.calls, generation.explain)
+        generation.mask = mask if self._is_masked else None
 
     def again(self, result: Generation) -> int | None:
         """Judge the calls of a result; where one would be refused and may be decoded again, prepare that.
