@@ -2,12 +2,16 @@
 
 import json
 from pathlib import Path
+from random import Random
 
 import pytest
 from typer.testing import CliRunner
 
 from aios.cli.main import app
+from aios.guard.workbench.classes import classes
 from aios.guard.workbench.review import review
+from tests.guard.random_masks import rules as random_rules
+from tests.guard.random_masks import scene
 
 TOOLS = """viability V0
 tool login(user: Id)
@@ -114,15 +118,60 @@ rule c: limit sum(amount) of pay(amount, whom) per whom to 10
     found = review(TOOLS + rules, "x.rules")
     assert found.arguments == {
         "login": {"user": "free"},
-        "read": {"o": "set", "page": "range", "note": "gate"},
-        "pay": {"amount": "range", "whom": "set"},
+        "read": {"o": "set", "page": "range", "note": "pattern"},
+        "pay": {"amount": "range", "whom": "table"},
         "undo": {},
     }
     assert review(TOOLS + "rule a: forbid read(o, note) when o = note", "x").arguments["read"] == {
-        "o": "gate",
+        "o": "table",
         "page": "free",
-        "note": "gate",
+        "note": "table",
     }
+
+
+_LISTS = """
+tool swap(o: Id, a: [Id], b: [Id], n: Int, m: Int)
+register price[i]: Int on ok swap(o = i) set 1
+relation line(order, item) on ok swap(o = o) add (o, o)
+"""
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("len(a) = len(b)", {"a": "list", "b": "list"}),
+        ("(forall x in a: (exists l in line: l.order = o and l.item = x))", {"a": "list", "o": "table"}),
+        ("(forall x, y in zip(a, b): x != y and price[y] <= 3)", {"a": "list", "b": "list"}),
+        ('subset(a, {"x"})', {"a": "list"}),
+        ("subset(a, b)", {"a": "gate", "b": "gate"}),
+        ("(exists x in a: x = o)", {"a": "gate", "o": "gate"}),
+        ("sum(price[y] - price[x]) over x, y in zip(a, b) <= n", {"a": "gate", "b": "gate", "n": "gate"}),
+        ("n + 2 * m <= 10", {"n": "solver", "m": "solver"}),
+        ("n <= price[o]", {"n": "table", "o": "table"}),
+        ("2 * n <= 10", {"n": "range"}),
+        ('seen(o) and starts(o, "#")', {"o": "pattern"}),
+        ('o matches "a++"', {"o": "gate"}),
+        ("o in a", {"o": "gate", "a": "gate"}),
+    ],
+)
+def test_the_class_of_an_argument_says_how_the_mask_knows_it(rule: str, expected: dict[str, str]) -> None:
+    found = review(f"{_LISTS}rule r: require {rule} before swap(o, a, b, n, m)", "x.rules")
+    assert found.errors == []
+    assert {arg: kind for arg, kind in found.arguments["swap"].items() if kind != "free"} == expected
+
+
+def test_where_the_mask_has_nothing_but_the_gate_an_argument_is_of_that_class() -> None:
+    opaque = 0
+    for seed in range(120):
+        random = Random(seed)
+        beyond = random.choice(("len(t) <= d before note(t, d)", "contains(o, i) before act(o, i)"))
+        gate = scene(random, random_rules(random) + f"\nrule beyond: require {beyond}")
+        known = classes(gate.program)
+        for tool, left in gate.mask_state(1, 60.0).residuals.items():
+            if tool != "!texts" and "opaque" in json.dumps(left["rules"]):
+                opaque += 1
+                assert "gate" in known[tool].values(), (seed, tool, left)
+    assert opaque > 50
 
 
 def test_the_command(tmp_path: Path) -> None:

@@ -17,17 +17,11 @@ from aios.guard.language.syntax import (
     After,
     And,
     Call,
-    Compare,
-    Confirmed,
     Finish,
     Forbid,
     Happens,
     Holds,
-    Implies,
-    Limit,
     Literal,
-    Name,
-    Not,
     Or,
     Past,
     Phi,
@@ -35,14 +29,10 @@ from aios.guard.language.syntax import (
     Require,
     Rule,
     Since,
-    Term,
 )
-from aios.guard.monitor.positions import uses
 from aios.guard.monitor.program import Program, build
+from aios.guard.workbench.classes import classes
 
-FREE, SET, RANGE, GATE = "free", "set", "range", "gate"
-"""How the mask knows an argument's values: any, a finite set or its complement, an interval, or only the gate does."""
-_ORDER = (FREE, SET, RANGE, GATE)
 _OUTCOMES = ("start", "ok", "err", "lost")
 
 
@@ -84,7 +74,7 @@ def review(text: str, file: str, viability: str | None = None) -> Review:
         except RuleError as error:  # what only compiling finds: uses that the monitor cannot store
             errors = [error]
         else:
-            return Review([], program, list(_warnings(program)), list(_ways_out(program)), _arguments(program))
+            return Review([], program, list(_warnings(program)), list(_ways_out(program)), classes(program))
     return Review(errors)
 
 
@@ -212,84 +202,3 @@ def _ways_out(program: Program) -> Iterator[WayOut]:
 def _never_fails(symbols: Symbols, call: Call) -> bool:
     members = symbols.members(call.name, call.at)
     return call.name == "say" or (members is not None and any(symbols.tools[tool].always_ok for tool in members))
-
-
-# --- arguments -----------------------------------------------------------------------------------------------------
-
-
-def _arguments(program: Program) -> dict[str, dict[str, str]]:
-    found: dict[str, dict[str, str]] = {}
-    for name, tool in program.symbols.tools.items():
-        classes = {param.name: FREE for param in tool.params}
-        for rule in program.rules_for(name):
-            for arg, kind in _spoken(program.symbols, rule.rule, list(classes)):
-                if arg in classes:
-                    classes[arg] = max(classes[arg], kind, key=_ORDER.index)
-        found[name] = classes
-    return found
-
-
-def _spoken(symbols: Symbols, rule: Rule, params: list[str]) -> Iterator[tuple[str, str]]:
-    """Yield the arguments that a rule speaks of, each with its class there."""
-    body = rule.body
-    assert isinstance(body, Require | Forbid | Limit)
-    names = _bound(symbols, body.call)
-    for arg in body.call.args:
-        if arg.name not in names.values():
-            yield arg.name, GATE if arg.term is not None and _open(arg.term, names) else SET
-    if isinstance(body, Limit):
-        yield from _limited(body, names)
-    elif body.phi is not None:
-        for leaf in _leaves(body.phi):
-            if isinstance(leaf, Confirmed):
-                yield from ((param, SET) for param in params)
-            yield from ((names[name], kind) for name, kind in _leaf(leaf, names))
-
-
-def _limited(body: Limit, names: dict[str, str]) -> Iterator[tuple[str, str]]:
-    is_opaque = body.aggregate not in ("count", "sum") or bool(_open(body.bound, names))
-    used = [] if body.term is None else _open(body.term, names)
-    for name in [*used, *_open(body.bound, names)]:
-        yield names[name], RANGE if not is_opaque and isinstance(body.term, Name) else GATE
-    for name, _ in body.per:
-        if name in names:
-            yield names[name], GATE if is_opaque else SET
-
-
-def _leaves(phi: Phi) -> Iterator[Phi]:
-    if isinstance(phi, And | Or):
-        for part in phi.parts:
-            yield from _leaves(part)
-    elif isinstance(phi, Not):
-        yield from _leaves(phi.phi)
-    elif isinstance(phi, Implies):
-        yield from _leaves(phi.left)
-        yield from _leaves(phi.right)
-    else:
-        yield phi
-
-
-def _leaf(leaf: Phi, names: dict[str, str]) -> Iterator[tuple[str, str]]:
-    found = [(name, keyed) for name, keyed in uses(leaf) if name.keys is None and name.name in names]
-    used = list(dict.fromkeys(name.name for name, _ in found))
-    if isinstance(leaf, Compare) and len(used) == 1 and any(_is_plain(side, names) for side in (leaf.left, leaf.right)):
-        sides = [side for side in (leaf.left, leaf.right) if not _is_plain(side, names)]
-        if sides and not _open(sides[0], names):
-            yield used[0], SET if leaf.sign in ("=", "!=", "in") else RANGE
-            return
-    is_table = all(keyed and not name.path for name, keyed in found) and not _compares_two(leaf, names)
-    yield from ((name, SET if is_table else GATE) for name in used)
-
-
-def _is_plain(term: Term, names: dict[str, str]) -> bool:
-    return isinstance(term, Name) and term.keys is None and not term.path and term.name in names
-
-
-def _open(term: Term, names: dict[str, str]) -> list[str]:
-    """The open names in a term."""
-    found = (name for name, _ in uses(Compare("=", term, term)) if name.keys is None and name.name in names)
-    return list(dict.fromkeys(name.name for name in found))
-
-
-def _compares_two(phi: Phi, names: dict[str, str]) -> bool:
-    return isinstance(phi, Compare) and _is_plain(phi.left, names) and _is_plain(phi.right, names)
