@@ -126,13 +126,74 @@ def _without(part: Any, name: str) -> Any:
 
 
 def quantified(head: str, sources: list[Any], body: Any) -> Any:
-    """`all` or `some` over lists, cases over whole arguments and what distributes drawn out of it."""
-    if isinstance(body, list):
-        if body[0] == ("and" if head == "all" else "or"):
-            join: Callable[[list[Any]], Any] = conjunction if head == "all" else disjunction
-            return join([quantified(head, sources, part) for part in body[1:]])
-        if body[0] == "case" and not body[1].endswith("[]"):
-            _, name, rows, other, absent = body
-            inner = [[value, quantified(head, sources, part)] for value, part in rows]
-            return ["case", name, inner, *(quantified(head, sources, part) for part in (other, absent))]
-    return [head, sources, body]
+    """`all` or `some` over lists; what distributes, and cases over whole arguments, are drawn out of it.
+
+    The elements of a list are then asked about alone once the arguments that they hang on are decided.
+    """
+    if isinstance(body, list) and body[0] == ("and" if head == "all" else "or"):
+        join: Callable[[list[Any]], Any] = conjunction if head == "all" else disjunction
+        return join([quantified(head, sources, part) for part in body[1:]])
+    found: dict[str, dict[str, Any]] = {}
+    _by_value(body, found)
+    if not found:
+        return [head, sources, body]
+    name, values = min(found.items())
+    if len(values) > MOST_ROWS:
+        return OPAQUE
+    rows = [[value, quantified(head, sources, _at(body, name, key))] for key, value in values.items()]
+    others = (quantified(head, sources, _at(body, name, key)) for key in (_OTHER, _ABSENT))
+    return ["case", name, rows, *others]
+
+
+_OTHER, _ABSENT = "other", "absent"
+"""Stand for values that are not told, and for none; canonical texts of values have quotes or digits."""
+
+
+def _by_value(node: Any, found: dict[str, dict[str, Any]]) -> None:
+    """Gather the whole arguments that a residual asks about by their values, and those values."""
+    if not isinstance(node, list):
+        return
+    head = node[0]
+    if head in ("and", "or", "not"):
+        for part in node[1:]:
+            _by_value(part, found)
+    elif head == "case":
+        _values(node[1], [value for value, _ in node[2]], found)
+        for part in (*(part for _, part in node[2]), *node[3:]):
+            _by_value(part, found)
+    elif head == "cmp" and node[1] in ("=", "!="):
+        _values(node[2], [node[3]], found)
+    elif head == "in":
+        _values(node[1], node[2], found)
+
+
+def _values(name: str, values: list[Any], found: dict[str, dict[str, Any]]) -> None:
+    if not name.endswith("[]"):
+        found.setdefault(name, {}).update({canonical(value): value for value in values})
+
+
+def _at(node: Any, name: str, key: str) -> Any:
+    """A residual where an argument has the value with this key, as far as it asks for it by value."""
+    if not isinstance(node, list):
+        return node
+    head = node[0]
+    if head in ("and", "or"):
+        return (conjunction if head == "and" else disjunction)([_at(part, name, key) for part in node[1:]])
+    if head == "not":
+        return negation(_at(node[1], name, key))
+    if head == "case":
+        return _case_at(node, name, key)
+    if head == "cmp" and node[2] == name and node[1] in ("=", "!="):
+        return None if key == _ABSENT else (canonical(node[3]) == key) is (node[1] == "=")
+    if head == "in" and node[1] == name:
+        return None if key == _ABSENT else key in map(canonical, node[2])
+    return node
+
+
+def _case_at(node: Any, name: str, key: str) -> Any:
+    _, argument, rows, other, absent = node
+    if argument == name:
+        told = {canonical(value): part for value, part in rows}
+        return _at(absent if key == _ABSENT else told.get(key, other), name, key)
+    inner = [[value, _at(part, name, key)] for value, part in rows]
+    return ["case", argument, inner, _at(other, name, key), _at(absent, name, key)]

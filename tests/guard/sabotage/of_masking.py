@@ -133,7 +133,7 @@ MASK = (
         "an absent argument passes for a confirmed one",
         "guard/masking/nodes.py",
         "[case(name, rows.get(name, {}), False, name not in told) for name in self._params]",
-        "[case(name, rows.get(name, {}), False, True) for name in self._params]",
+        "[case(name, rows.get(name, {}), name not in told, name not in told) for name in self._params]",
         f"{_FINE}::test_a_confirmation_is_for_its_own_tool_and_for_what_it_leaves_out",
     ),
     Mutant(
