@@ -144,7 +144,7 @@ class Desk:
         return json.dumps({one["name"]: key for key, one in sorted(self._base["products"].items())}, sort_keys=True)
 
     def _calculate(self, expression: str) -> str:
-        return f"{_Sum(expression).value():.2f}"
+        return str(round(_Sum(expression).value(), 2))
 
     def _transfer_to_human_agents(self, summary: str) -> str:
         return "Transfer successful"

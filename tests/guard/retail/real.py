@@ -99,14 +99,32 @@ class BothDesks(RealDesk):
     def run(self, tool: str, args: Mapping[str, Any]) -> Answer:
         """Do a call twice, in two data bases."""
         real, ours = super().run(tool, args), self._model.run(tool, args)
-        if tool != "get_item_details" and _told(real) != _told(ours):  # that one came with a later release
+        if not self._is_known(tool, args, real, ours) and _told(real) != _told(ours):
             self.differences.append(f"{tool}({dict(args)}): real {_told(real)}, ours {_told(ours)}")
         return real
 
+    def _is_known(self, tool: str, args: Mapping[str, Any], real: Answer, ours: Answer) -> bool:
+        """What the real tools are known to do otherwise: no `get_item_details` yet, and they add binary fractions, so
+        that a gift card which holds just enough may be refused."""
+        if tool == "get_item_details":
+            return True
+        if (real.kind, ours.kind) != ("err", "ok") or "payment_method_id" not in args:
+            return False
+        owner = self._model.run("get_user_details", {"user_id": ours.value["user_id"]}).value
+        return bool(owner["payment_methods"][args["payment_method_id"]].get("balance") == 0)
+
 
 def _told(answer: Answer) -> Any:
-    """What rules and checker can see of an answer: amounts to the cent, nothing of an error's words."""
-    return [answer.kind, _seen(answer.value) if answer.kind == "ok" else None]
+    """What rules and checker can see of an answer: amounts to the cent, nothing of an error's words.
+
+    After items were modified the real tool gives them all the price of the last one; nothing reads it any more.
+    """
+    if answer.kind != "ok":
+        return [answer.kind]
+    seen = _seen(answer.value)
+    if isinstance(seen, dict) and "pending (item modified)" in seen.get("status", ""):
+        seen["items"] = [{**item, "price": None} for item in seen["items"]]
+    return [answer.kind, seen]
 
 
 _FIELDS = (
