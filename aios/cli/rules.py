@@ -17,7 +17,7 @@ from aios.guard.workbench.bounded.questions import EVENTS, Findings, examine
 from aios.guard.workbench.bounded.report import as_json, hints, interesting, is_satisfiable, last_of
 from aios.guard.workbench.rehearsal import rehearse
 from aios.guard.workbench.replay import DENIED, OK, REFUSED, UNREADABLE, Replay, written
-from aios.guard.workbench.review import Review, review
+from aios.guard.workbench.review import Review, review, v2_refusal
 from aios.guard.workbench.traces import Fault
 
 _SILENT_S = 1.0
@@ -123,6 +123,7 @@ def _reviewed(name: str, found: Review, runs: Findings | None) -> dict[str, Any]
         "errors": [_described(error) for error in found.errors],
         "warnings": [hint._asdict() for hint in found.warnings],
         "duties": [way._asdict() for way in found.duties],
+        "not_v2": None if program is None else v2_refusal(program),
         "arguments": found.arguments,
         "runs": None if runs is None or program is None else as_json(runs, program.symbols),
     }
@@ -138,7 +139,11 @@ def _in_words(name: str, found: Review, runs: Findings | None) -> Iterator[str]:
         yield f"{name}:{hint.line}: {hint.rule}: {hint.code}: {plain(hint.message)}"
     for way in found.duties:
         told = "has a way out that never fails" if way.always_ok else "has no way out that never fails"
-        yield f"{name}:{way.line}: {way.rule}: {told}"
+        kept = "in the table" if not way.outside else f"outside the table: {plain(way.outside)}"
+        yield f"{name}:{way.line}: {way.rule}: {told}; {kept}"
+    if found.duties:
+        refusal = v2_refusal(found.program)
+        yield f"{name}: " + ("may declare viability V2" if refusal is None else f"not V2: {plain(refusal)}")
     for tool, classes in found.arguments.items():
         if classes:
             yield f"  {plain(tool)}: " + ", ".join(f"{plain(arg)} {kind}" for arg, kind in classes.items())

@@ -106,6 +106,25 @@ def test_ways_out_are_told() -> None:
     )
     found = review(TOOLS + rules, "x.rules")
     assert [(way.rule, way.always_ok) for way in found.duties] == [("a", False), ("b", True), ("c", True), ("d", False)]
+    assert [way.outside for way in found.duties] == [""] * 4
+
+
+def test_duties_outside_the_table_are_told_with_the_reason(tmp_path: Path) -> None:
+    rules = (
+        "rule a: after ok login() do pay()\nrule n: limit count of pay() to 3\nrule e: finish requires once ok undo()\n"
+    )
+    found = review(TOOLS + rules, "x.rules")
+    assert [(way.rule, way.always_ok, way.outside) for way in found.duties] == [
+        ("a", False, "'pay' is under rule n: a limit may be used up"),
+        ("e", True, ""),
+    ]
+    file = tmp_path / "x.rules"
+    file.write_text(TOOLS + rules)
+    told = CliRunner().invoke(app, ["rules", "check", str(file)]).stdout
+    assert (
+        "a: has no way out that never fails; outside the table: 'pay' is under rule n: a limit may be used up" in told
+    )
+    assert "x.rules: not V2: line 7: a: under viability V2 a duty needs a way out" in told
 
 
 def test_each_argument_has_its_class() -> None:

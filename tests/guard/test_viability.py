@@ -166,12 +166,12 @@ def test_what_can_always_be_done_is_in_the_table(rules: str) -> None:
         ("rule d: after ok work() do log()\nrule f: forbid log()", "'log' is under rule f: it is forbidden"),
         (
             "rule d: after ok acquire(lock = l) do release(lock = l)\n"
-            'rule r: require once ok acquire(lock = "x") before release()\nrule n: limit count of acquire() to 9',
-            "'release' is under rule r: 'acquire' is under rule n",
+            'rule r: require once within 2 calls ok acquire(lock = "x") before release()',
+            "'release' is under rule r: 'once within 2 calls",
         ),
         ("rule d: after start any() do log()", "it may open d, which is not in the table before it"),
         ("rule d: after ok work() do undo()\nrule e: after ok undo() do work()", "it may open"),
-        ("rule e: finish requires not once ok work()", "depends on the state"),
+        ("rule e: finish requires ok work()", "depends on the state"),
         ("rule d: after ok pay(amount) do acquire(lock = amount)", "may not fit"),
     ],
 )
@@ -181,6 +181,31 @@ def test_what_depends_on_more_is_not_in_the_table(rules: str, why: str) -> None:
             covered(rules)
         return
     assert why in " ".join(covered(rules).values())
+
+
+def test_what_ends_a_duty_by_its_start_is_answered_too() -> None:
+    rules = "rule d: after ok log() do work() unless start log()\nrule f: forbid work()"
+    assert covered(rules).keys() == {"d"}
+    assert Scene(TOOLS + rules).denied("log") == ("!viability",)
+
+
+def test_a_call_that_only_voids_is_too_late_for_the_last_slot() -> None:
+    rules = "rule d: after ok log() do log() within 1 calls unless start work()"
+    assert Scene(TOOLS + rules).denied("log") == ("!viability",)
+    assert Scene(TOOLS + rules.replace("1 calls", "2 calls")).denied("log") == ()
+
+
+def test_a_way_may_need_what_holds_as_long_as_nobody_changes_it() -> None:
+    rules = "rule d: after ok work() do log()\nrule f: forbid any() when once ok undo()"
+    s = Scene(TOOLS + rules)
+    assert covered(rules) == {}
+    assert s.denied("undo") == ()
+    s.ok("work")
+    assert s.denied("work") == ()
+    assert s.denied("undo") == ("!viability",)
+    assert s.judge("undo").plan == ({"tool": "log", "args": {}},)
+    s.ok("log")
+    assert s.denied("undo") == ()
 
 
 # --- V2 ------------------------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ that a search over them ends; what is left out is left out everywhere.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import fields, is_dataclass
 from itertools import islice, product
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from aios.guard.language.syntax import (
     Sort,
     Tool,
 )
+from aios.guard.language.tree import walk
 from aios.guard.language.values import UNKNOWN, fits
 from aios.guard.monitor.evaluate import literal
 from aios.guard.monitor.facts import Duty
@@ -172,14 +172,3 @@ def _is_value(part: Literal) -> bool:
 def _can_give_back(parts: list[Any]) -> bool:
     """Whether a failure gives something back: a charge, a confirmation."""
     return any(isinstance(part, Confirmed) for part in parts) or any(type(part).__name__ == "Limit" for part in parts)
-
-
-def walk(part: Any) -> Iterator[Any]:
-    """All parts of a syntax tree."""
-    yield part
-    if isinstance(part, tuple):
-        for item in part:
-            yield from walk(item)
-    elif is_dataclass(part):
-        for one in fields(part):
-            yield from walk(getattr(part, one.name))

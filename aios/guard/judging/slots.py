@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aios.guard.judging.ending import as_of
-from aios.guard.judging.ways import Table, Way
-from aios.guard.language.syntax import After, Among, And, Finish, Or, Past, Phi, Quantified
+from aios.guard.judging.ways import Need, Table, Way
+from aios.guard.language.syntax import After, Among, And, Finish, Literal, Name, Or, Past, Phi, Quantified
 from aios.guard.language.values import UNKNOWN, hashed
 from aios.guard.monitor.duties import CompiledDuty
+from aios.guard.monitor.evaluate import literal
 from aios.guard.monitor.facts import Duty, Facts, Frame, Happening, Outstanding
 from aios.guard.monitor.monitor import SHARED, Monitor
 from aios.guard.monitor.program import CompiledRule
@@ -22,10 +23,13 @@ _NO_DEADLINE = 1 << 30
 
 @dataclass(slots=True)
 class Job:
-    """Something to be done: `left` starts may be made up to the one that does it."""
+    """Something to be done: `left` starts may be made up to the one that does it; `env`: what names stand for."""
 
     left: int
     way: Way
+    env: dict[str, Any] = field(default_factory=dict)
+    is_last: bool = False
+    """It belongs to the end: done after all duties."""
 
 
 class Slots:
@@ -69,7 +73,7 @@ class _Count:
         if not self._can_end():
             return False
         if not self.slots.table.program.duties:
-            return True
+            return self._have_their_needs()
         own, call = self.monitor.facts(self.pid), self.call
         for facts in (own, self.monitor.facts(SHARED)):
             for duty in facts.duties:
@@ -82,7 +86,8 @@ class _Count:
                 return False
         if call.kind == "start":
             waiting.append(call)
-        return all(map(self._answered, waiting)) and in_order(list(self.jobs.values()))
+        jobs = self.jobs
+        return all(map(self._answered, waiting)) and in_order(list(jobs.values())) and self._have_their_needs()
 
     def _can_end(self) -> bool:
         if not self.slots.endings:
@@ -92,11 +97,50 @@ class _Count:
 
     def _requires(self, rule: CompiledRule, way: Way | None, frame: Frame, *, keeps: bool) -> bool:
         frame.env = {}
-        if keeps and rule.phi(frame) is True:
-            return True
+        if rule.phi(frame) is True:
+            if keeps:
+                return True
+            assert isinstance(rule.rule.body, Finish)
+            if self.slots.table.changers.of(rule.rule.body.phi) is not None:
+                need = Need(rule.rule.body.phi, True, ())
+                self.jobs["end", rule.index] = Job(_NO_DEADLINE, Way(0, 0, needs=frozenset({need})), is_last=True)
+                return True
         if way is not None:
-            self.jobs["end", rule.index] = Job(_NO_DEADLINE, way)
+            self.jobs["end", rule.index] = Job(_NO_DEADLINE, way, is_last=True)
         return way is not None
+
+    def _have_their_needs(self) -> bool:
+        """Whether what the jobs need holds now, and neither the call nor what is done before them can change it."""
+        jobs = list(self.jobs.values())
+        if not any(job.way.needs for job in jobs):
+            return True
+        duties = self._hanging().union(*(job.way.tools for job in jobs if not job.is_last))
+        for job in jobs:
+            others = [one.way.tools for one in jobs if one.is_last and (one is not job or job.way.total > 1)]
+            before = duties.union(*others) if job.is_last else duties
+            if job.way.needs and not all(self._holds(need, job.env, before) for need in job.way.needs):
+                return False
+        return True
+
+    def _hanging(self) -> frozenset[str]:
+        """Under V2, tools of calls whose answer may come at any time between."""
+        if self.slots.table.level != "V2":
+            return frozenset()
+        scopes = (self.monitor.facts(self.pid), self.monitor.facts(SHARED))
+        return frozenset(one.call.tool for facts in scopes for one in facts.outstanding.values())
+
+    def _holds(self, need: Need, env: dict[str, Any], before: frozenset[str]) -> bool:
+        changers = self.slots.table.changers.of(need.phi)
+        event = {"start": self.call.tool, "assistant": "say"}.get(self.call.kind, "")
+        if changers is None or event in changers or changers & before:
+            return False
+        frame = self.monitor.frame(self.pid, Happening(self.call.seq, "finish", "", {}, self.call.time))
+        frame.env = {
+            name: literal(term) if isinstance(term, Literal) else env.get(term.name, UNKNOWN)
+            for name, term in need.env
+            if isinstance(term, Literal | Name)
+        }
+        return self.slots.table.program.formulas[id(need.phi)](frame) is need.wanted
 
     def _owe(self, facts: Facts, duty: Duty) -> bool:
         """Enter an open duty; false if the table has no way for it."""
@@ -118,7 +162,7 @@ class _Count:
             return False
         key = (made.index, duty.late, duty.pid, *(hashed(duty.env[name]) for name in sorted(way.names)))
         before = self.jobs.get(key)
-        self.jobs[key] = Job(left if before is None else min(left, before.left), way)
+        self.jobs[key] = Job(left if before is None else min(left, before.left), way, duty.env)
         return True
 
     def _doing(self, made: CompiledDuty, duty: Duty, facts: Facts) -> int | None:
@@ -176,7 +220,7 @@ class _Count:
                 return False
             assert frame.event is not None
             left = made.window.amount if made.window is not None and made.window.calls else _NO_DEADLINE
-            jobs["opened", frame.event.seq, frame.event.kind, index] = Job(left, way)
+            jobs["opened", frame.event.seq, frame.event.kind, index] = Job(left, way, frame.env)
         return True
 
 

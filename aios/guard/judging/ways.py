@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from aios.guard.judging.changers import Changers
 from aios.guard.language.check import bound_name
 from aios.guard.language.sorts import fits_into
 from aios.guard.language.symbols import JSON, Symbols
@@ -41,6 +42,7 @@ from aios.guard.language.syntax import (
 from aios.guard.language.values import UNKNOWN, fits, same
 from aios.guard.language.wording import call_text, phi_text
 from aios.guard.monitor.evaluate import literal
+from aios.guard.monitor.positions import uses
 from aios.guard.monitor.program import FINISH, CompiledRule, Program
 
 _CALLED = ("start", "ok", "err", "lost")
@@ -55,9 +57,33 @@ class Way(NamedTuple):
     total: int
     names: frozenset[str] = frozenset()
     """Names of the opening event that must be known."""
+    needs: frozenset["Need"] = frozenset()
+    """What must hold when it is done."""
+    tools: frozenset[str] = frozenset()
+    """What it does: tools, and `user`, `say`, `confirm` for messages and confirmations."""
+
+    def after(self, other: "Way") -> "Way":
+        """This, once the other is done."""
+        return Way(
+            self.head + other.total, self.total + other.total, self.names | other.names, self.needs | other.needs,
+            self.tools | other.tools,
+        )  # fmt: skip
+
+    def with_starts(self, number: int) -> "Way":
+        """This with so many starts more."""
+        return self._replace(head=self.head + number, total=self.total + number)
 
 
 NOTHING = Way(0, 0)
+_NO_DEADLINE = 1 << 30
+
+
+class Need(NamedTuple):
+    """A formula that must have a value, with what its names stand for: literals or names of the opening event."""
+
+    phi: Phi
+    wanted: bool
+    env: tuple[tuple[str, Term], ...]
 
 
 class Outside(NamedTuple):
@@ -93,6 +119,10 @@ class Table:
     """`finish requires`."""
     outside: dict[int, str] = field(default_factory=dict)
     """Why a rule is not in the table."""
+    changers: Changers = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.changers = Changers(self.program, self.level)
 
     @property
     def is_empty(self) -> bool:
@@ -107,7 +137,7 @@ class Table:
     @property
     def is_complete(self) -> bool:
         """Whether all duties and ends are in the table."""
-        return not self.outside
+        return not self.outside and not any(way.needs for way in (*self.ways.values(), *self.endings.values()))
 
     def opened(self, kind: str, tool: str) -> list[int]:
         """The duties that an event may open, of a call with any arguments."""
@@ -134,7 +164,7 @@ class Table:
         if way is None or self.level != "V2" or window is None or window.calls:
             return way
         late = self.late.get(index)
-        return None if late is None else Way(way.head, way.total + late.total, way.names | late.names)
+        return None if late is None else late.after(way)._replace(head=way.head)
 
     # --- the fixpoint ----------------------------------------------------------------------------------------------
 
@@ -178,6 +208,8 @@ class Table:
         context = Context(body.event, bound_sorts(body.event.call, self.program.symbols))
         env = {name: Name(name) for name in context.names}
         found = [] if body.unless is None else [self._voided(body.unless, env, context)]
+        # A call that only voids may not take the last slot: that is kept for the duty's own.
+        found = [one._replace(head=one.head + 1) if isinstance(one, Way) and one.head else one for one in found]
         return best([self._called(wanted, env, context), *found])
 
     def _voided(self, phi: Phi, env: Given, context: Context) -> Found:
@@ -211,7 +243,7 @@ class Table:
             return given
         if event.kind == "confirm" and not _is_digest(given, context.opening):
             return Outside("no call is known whose confirmation it would be")
-        return self._with_opened(0, [(event.kind, "", given)], _names(given))
+        return self._with_opened(Way(0, 0, _names(given), tools=frozenset({event.kind})), [(event.kind, "", given)])
 
     def _called(self, call: Call, env: Given, context: Context, answer: str = "ok") -> Found:
         """A way by a call: that of the cheapest tool that always works."""
@@ -244,22 +276,29 @@ class Table:
 
     def _worked(self, tool: str, given: Given, context: Context, answer: str) -> Found:
         """A way by calling this tool with these arguments, the others chosen freely."""
-        events: list[tuple[str, str, Given]] = [("say", "", given)]
         if tool != "say":
             unfit = self._unfit(tool, given, context)
             if unfit:
                 return Outside(unfit)
-            events = [("start", tool, given), (answer, tool, given)] if answer != "start" else [("start", tool, given)]
             if tool in context.inside:
                 return Outside(f"'{tool}' needs itself first")
-        before, names = 0, _names(given)
+        way = Way(0, 0, _names(given), tools=frozenset({tool}))
         inner = Context(context.opening, context.names, context.inside | {tool})
         for rule in self.program.rules_for(tool):
             found = self._passed(rule.rule, given, inner)
             if isinstance(found, Outside):
                 return Outside(f"'{tool}' is under rule {rule.name}: {found.why}")
-            before, names = before + found.total, names | found.names
-        return self._with_opened(before + (tool != "say"), events, names)
+            way = way.after(found)
+        if tool == "say":
+            return self._with_opened(way, [("say", "", given)])
+        start, answers = ("start", tool, given), self._endings_of(tool, answer)
+        return best([self._with_opened(way.with_starts(1), [start, (kind, tool, given)]) for kind in answers])
+
+    def _endings_of(self, tool: str, answer: str) -> tuple[str, ...]:
+        """The answers that will do: a call that only has to start is answered all the same."""
+        if answer != "start" or self.level == "V2" or self.program.symbols.tools[tool].always_ok:
+            return ("ok",)
+        return ("err", "ok")
 
     def _unfit(self, tool: str, given: Given, context: Context) -> str:
         declared = self.program.symbols.tools.get(tool)
@@ -281,24 +320,24 @@ class Table:
                 return f"'{name}' may not fit '{tool}'"
         return ""
 
-    def _with_opened(self, head: int, events: list[tuple[str, str, Given]], names: frozenset[str]) -> Found:
+    def _with_opened(self, way: Way, events: list[tuple[str, str, Given]]) -> Found:
         """Add to a way what its events open: all that must be in the table already, and fit its own deadline."""
-        after: list[tuple[int, int]] = []
+        after: list[tuple[int, Way]] = []
         for kind, tool, given in events:
             for index, made in self.program.duties.items():
                 if not _may_match(self._after(index).event, kind, tool, given, self.program.symbols):
                     continue
-                way = self.way(index)
-                if way is None:
+                opened = self.way(index)
+                if opened is None or opened.needs:
                     return Outside(f"it may open {made.name}, which is not in the table before it")
-                slots = made.window.amount if made.window is not None and made.window.calls else None
-                after.append((way.total, -1 if slots is None else slots - way.head))
-        used = 0
-        for total, slack in sorted(after, key=lambda found: (found[1] < 0, found[1])):
-            if 0 <= slack < used or slack < -1:
+                slots = made.window.amount if made.window is not None and made.window.calls else _NO_DEADLINE
+                after.append((slots - opened.head, opened))
+        used, tools = 0, way.tools
+        for slack, opened in sorted(after, key=lambda found: found[0]):
+            if used > slack:
                 return Outside("what it opens must be done at once, and is too much")
-            used += total
-        return Way(head, head + used, names)
+            used, tools = used + opened.total, tools | opened.tools
+        return way._replace(total=way.head + used, tools=tools)
 
     # --- rules -----------------------------------------------------------------------------------------------------
 
@@ -330,9 +369,19 @@ class Table:
             return together(parts) if isinstance(phi, And) is wanted else best(parts)
         if isinstance(phi, Holds) and isinstance(phi.term, Literal):
             return NOTHING if phi.term.value is wanted else Outside("it never is")
+        found: list[Found] = []
         if isinstance(phi, Past) and phi.kind == "once" and phi.window is None and wanted:
-            return self._once(phi.phi, env, context)
-        return Outside(f"'{phi_text(phi, {})}' depends on the state")
+            found.append(self._once(phi.phi, env, context))
+        return best([*found, self._needed(phi, wanted, env)])
+
+    def _needed(self, phi: Phi, wanted: bool, env: Given) -> Found:
+        """No way, but a need: what changes the formula can be told, and its names are known."""
+        consts = self.program.symbols.consts
+        names = {name.name for name, _ in uses(phi) if name.keys is None and name.name not in consts}
+        stores = {*self.program.symbols.registers, *self.program.symbols.relations}
+        if not names <= env.keys() | stores or self.changers.of(phi) is None:
+            return Outside(f"'{phi_text(phi, {})}' depends on the state")
+        return Way(0, 0, needs=frozenset({Need(phi, wanted, tuple(sorted((n, env[n]) for n in names - stores)))}))
 
     def _once(self, phi: Phi, env: Given, context: Context) -> Found:
         if isinstance(phi, Or):
@@ -369,18 +418,18 @@ def best(found: list[Found]) -> Found:
     """The cheapest way; the first reason if there is none."""
     ways = [one for one in found if isinstance(one, Way)]
     if ways:
-        return min(ways, key=lambda way: (way.head, way.total))
+        return min(ways, key=lambda way: (len(way.needs), way.head, way.total))
     return next((one for one in found if isinstance(one, Outside)), Outside("there is nothing to do"))
 
 
 def together(found: list[Found]) -> Found:
     """All of them, one after the other; the first reason if one has no way."""
-    total, names = 0, frozenset[str]()
+    way = NOTHING
     for one in found:
         if isinstance(one, Outside):
             return one
-        total, names = total + one.total, names | one.names
-    return Way(total, total, names)
+        way = way.after(one)
+    return way
 
 
 # --- patterns ------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from aios.errors import RuleError
+from aios.guard.judging.ways import Table
 from aios.guard.language.check import Checker, bound_name
 from aios.guard.language.lexer import Source
 from aios.guard.language.parser import Parser
@@ -46,11 +47,16 @@ class Hint(NamedTuple):
 
 
 class WayOut(NamedTuple):
-    """Whether a duty has a call that does it and never fails (what V2 will ask for)."""
+    """How a duty, or an end that asks for something, is kept in reach.
+
+    `always_ok`: a call that does it never fails, which V2 asks for. `outside`: why it is not in the table that costs a
+    look-up only; empty where it is.
+    """
 
     rule: str
     line: int
     always_ok: bool
+    outside: str = ""
 
 
 @dataclass(slots=True)
@@ -192,11 +198,26 @@ def _may_hold(symbols: Symbols, phi: Phi, callable_: set[str]) -> bool:
 
 
 def _ways_out(program: Program) -> Iterator[WayOut]:
-    for rule in program.symbols.rules.values():
-        if isinstance(rule.body, After):
-            calls = [call for call in (rule.body.duty, rule.body.otherwise) if call is not None]
-            last = calls[-1] if rule.body.window is not None and not rule.body.window.calls else calls[0]
-            yield WayOut(rule.name, rule.at.line, any(_never_fails(program.symbols, call) for call in {last, calls[0]}))
+    table = Table(program, "V1").build()
+    certain = Table(program, "V2").build()
+    for rule in program.rules:
+        body, outside = rule.rule.body, table.outside.get(rule.index, "")
+        if isinstance(body, After):
+            calls = [call for call in (body.duty, body.otherwise) if call is not None]
+            last = calls[-1] if body.window is not None and not body.window.calls else calls[0]
+            never_fails = any(_never_fails(program.symbols, call) for call in {last, calls[0]})
+            yield WayOut(rule.name, rule.rule.at.line, never_fails, outside)
+        elif isinstance(body, Finish):
+            yield WayOut(rule.name, rule.rule.at.line, rule.index in certain.endings, outside)
+
+
+def v2_refusal(program: Program) -> str | None:
+    """Why the file may not declare V2; None if it may."""
+    try:
+        Checker(program.symbols).viability(program.file, "V2")
+    except RuleError as error:
+        return f"line {error.line}: {error.message}"
+    return None
 
 
 def _never_fails(symbols: Symbols, call: Call) -> bool:
