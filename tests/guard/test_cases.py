@@ -535,6 +535,13 @@ def test_a_doubtful_row_takes_no_certain_one_away() -> None:
     assert [(d.rule, d.value) for d in s.judge("release", l="b").denials] == [("a", "unknown")]
 
 
+def test_calls_that_all_miss_each_other_are_answered_at_once() -> None:
+    tools = "\n".join(f"tool t{number}()" for number in range(30))
+    s = Scene(tools + "\nrule a: require once start any() before any()", complete=True)
+    verdict = s.judge("t0")
+    assert (verdict.rules, verdict.plan) == (("a",), None)
+
+
 def test_which_rule_stands_last_is_no_matter() -> None:
     own = "relation locked(l) on ok lock(l) add (l)\nrule a: require (exists x in locked: x.l = l) before release(l)\n"
     s = Scene(TOOLS + own + "shared rule b: forbid cancel()", complete=True)

@@ -63,27 +63,29 @@ def find_plan(gate: "RuleGate", event: TraceEvent) -> tuple[Shown, ...] | None:
 
 def next_steps(gate: "RuleGate", event: TraceEvent) -> Iterator[Step]:
     """Yield what could be done now towards `event`: what it misses, or else what that misses in turn."""
-    for missing in _next(gate, replace(event, seq=gate.version + 1), frozenset()):
+    for missing in _next(gate, replace(event, seq=gate.version + 1), set()):
         step = _step(gate, event.pid, missing)
         if step is not None:
             yield step
 
 
-def _next(gate: "RuleGate", event: TraceEvent, inside: frozenset[str]) -> list[Missing]:
+def _next(gate: "RuleGate", event: TraceEvent, asked: set[str]) -> list[Missing]:
+    """Walk back over what is missing; nothing is `asked` twice, for many calls may miss the same."""
     found: list[Missing] = []
     for missing in _members(gate, _missing(gate, event)):
         if missing.kind in ("confirm", "user"):
             found.append(missing)
             continue
         step = _step(gate, event.pid, missing)
-        if step is None or missing.text in inside:
+        if step is None or missing.text in asked:
             continue
+        asked.add(missing.text)
         move = step.moves[0]
         proposed = move.event(gate.version + 1, event.time, event.pid)
         if gate.passes(proposed):
             found.append(missing)
         else:
-            found += _next(gate, proposed, inside | {missing.text})
+            found += _next(gate, proposed, asked)
     return found
 
 

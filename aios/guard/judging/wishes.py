@@ -94,10 +94,7 @@ def _at(whole: Any, path: Path) -> Any:
 
 
 def put(whole: Any, path: Path, value: Any) -> None:
-    """Set a field somewhere inside a record; what stands in the way and is no record gives way."""
+    """Set a field somewhere inside a record."""
     for step in path[:-1]:
-        inner = whole.get(step)
-        if not isinstance(inner, dict):
-            inner = whole[step] = {}
-        whole = inner
+        whole = whole.setdefault(step, {})
     whole[path[-1]] = value
