@@ -32,7 +32,7 @@ class MaskState(msgspec.Struct, frozen=True):
     calls: int = 0
     """Calls of the running generation that the residuals count as started (`Called`)."""
     hints: dict[str, str] = {}
-    """Tool → why it cannot be called at all and what would come first, for cores that ask again instead of masking."""
+    """Tool → why the call told by `Called` is refused and what would come first; for cores that ask again in words."""
 
 
 class ProcessFacts(msgspec.Struct, frozen=True):
@@ -211,7 +211,8 @@ class TokenRow(msgspec.Struct, frozen=True):
 class Called(ContextMessage, frozen=True, kw_only=True, tag="called"):
     """A masked generation has completed a call and may begin another one. Answer: `Steer` with as many `calls`.
 
-    Until then the row sits out; without an answer in time the core lets no further call begin.
+    Until then the row sits out; without an answer in time the core lets no further call begin. A core that cannot mask
+    tells of calls that it found forbidden, before it asks again. Answer: `Steer` with `hints`.
     """
 
     calls: tuple[ToolCall, ...]

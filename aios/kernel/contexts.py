@@ -33,8 +33,6 @@ class Generating:
     facts: c.ProcessFacts
     lease_tokens: int
     mask: c.MaskState | None = None
-    explain: tuple[str, ...] = ()
-    """Tools of which its core is told why they cannot be called: it asks again in words."""
     tokens: list[int] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     """Text of each token (the first entry: of all that were recovered)."""

@@ -17,6 +17,13 @@ def denied_reason(process: Process, what: str, verdict: Verdict) -> str:
     return f"{who(process)}: {what} denied by rule {rules}: {why}{_plan(verdict)}"
 
 
+def refused_text(tool: str, verdict: Verdict) -> str:
+    """Say why a call of the tool is refused and what would come first; for the model, so without a pid."""
+    rules = ", ".join(repr(denial.rule) for denial in verdict.denials)
+    why = "; ".join(_why(denial) for denial in verdict.denials)
+    return f"tool {tool!r} cannot be called so now by rule {rules}: {why}{_plan(verdict)}"
+
+
 def closed_report(tool: str, verdict: Verdict) -> ToolReport:
     """Say why no call of a tool can be made now, and what would come first; for the model, so without a pid."""
     rules = ", ".join(repr(denial.rule) for denial in verdict.denials)

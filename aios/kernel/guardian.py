@@ -21,7 +21,7 @@ from aios.abi.core import MaskState
 from aios.abi.guard import Gate, TraceEvent, Verdict
 from aios.abi.tools import ToolSpec
 from aios.errors import RuleError
-from aios.kernel.denials import closed_report
+from aios.kernel.denials import refused_text
 from aios.kernel.records import RuleEvent
 from aios.kernel.state import KernelState
 
@@ -203,24 +203,21 @@ class Guardian:
         """Return the events as durable facts; none where no rule is in force."""
         return tuple(RuleEvent(pid=event.pid, event=event) for event in events if event is not None and self._gates)
 
-    def mask(
-        self, pid: int, now: float, after: Sequence[ToolCall] = (), explain: Sequence[str] = ()
-    ) -> MaskState | None:
+    def mask(self, pid: int, now: float, after: Sequence[ToolCall] = ()) -> MaskState | None:
         """Return what the core's mask needs to know of the process; None if no rule is in force for it.
 
-        `after`: calls that its generation has completed; they count as started. `explain`: tools of which is told, if
-        they cannot be called at all, why.
+        `after`: calls that its generation has completed; they count as started.
         """
         self._catch_up()
         gate = self.gate_of(pid)
-        if gate is None:
-            return None
-        state = gate.mask_state(pid, max(now, self._time), after)
-        if not explain:
-            return state
-        closed = self.closed(pid, now, explain)
-        hints = {tool: closed_report(tool, verdict).reason or "" for tool, verdict in closed.items()}
-        return msgspec.structs.replace(state, hints=hints)
+        return gate.mask_state(pid, max(now, self._time), after) if gate is not None else None
+
+    def explained(self, pid: int, now: float, calls: Sequence[ToolCall]) -> MaskState | None:
+        """Return the mask's state, with the reasons in words why these calls are refused, by tool."""
+        state, verdicts = self.mask(pid, now), self.rehearse(pid, now, calls)
+        refused = [(call.name, verdict) for call, verdict in zip(calls, verdicts, strict=True) if not verdict.allow]
+        hints = {tool: refused_text(tool, verdict) for tool, verdict in refused}
+        return None if state is None else msgspec.structs.replace(state, hints=hints)
 
     def version_of(self, pid: int) -> int:
         """Return the number of the last event of the trace that judges the process; 0 without rules."""

@@ -272,7 +272,7 @@ class Kernel:
                 continue
             if self.parts.guardian.gate_of(pid) is not gate:
                 continue
-            mask = self.parts.guardian.mask(pid, now, generation.calls, generation.explain)
+            mask = self.parts.guardian.mask(pid, now, generation.calls)
             if mask is not None and mask.residuals != generation.mask.residuals:
                 generation.is_overtaken = True
                 self.parts.book.steer(generation, mask)

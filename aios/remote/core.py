@@ -36,6 +36,8 @@ from aios.remote.run import Run
 from aios.remote.slots import Slots, rank
 
 MAX_ASKED_AGAIN = 2
+WHY_S = 0.25
+"""How long the kernel may take to say why a call is refused."""
 Schema = dict[str, Any]
 
 
@@ -120,6 +122,7 @@ class RemoteCore:
         run = self._runs.get(order.context)
         if run is not None:
             run.mask = order.mask
+            run.steered.set()
 
     def _cancel(self, context: ContextId) -> None:
         run = self._runs.get(context)
@@ -219,11 +222,21 @@ class RemoteCore:
                 return self._generation(run, "length")  # cut at its lease
             finish, calls = answer.finish(), answer.calls()
             objections = self._objections(run, finish, calls, schema)
+            if objections and run.mask is not None and calls and run.num_asked_again < MAX_ASKED_AGAIN:
+                await self._ask_why(run, calls)
+                objections = self._objections(run, finish, calls, schema)
             if not objections:
                 return self._generation(run, finish, calls)
             if run.num_asked_again == MAX_ASKED_AGAIN:
                 return self._generation(run, "no_compliant_call") if schema is None or calls else _unfit(objections)
             run.ask_again(calls, objections)
+
+    async def _ask_why(self, run: Run, calls: tuple[ToolCall, ...]) -> None:
+        """Let the kernel say why calls are refused and what would come first; without an answer rule names must do."""
+        run.steered = anyio.Event()
+        self._say(c.Called(context=run.order.context, epoch=run.order.epoch, calls=calls))
+        with anyio.move_on_after(WHY_S):
+            await run.steered.wait()
 
     def _generation(self, run: Run, finish: Finish, calls: tuple[ToolCall, ...] = ()) -> Generation:
         found = run.generation(finish, calls, anyio.current_time())

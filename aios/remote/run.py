@@ -26,6 +26,8 @@ class Run:
     continuation: Continuation
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     mask: MaskState | None = None
+    steered: anyio.Event = field(default_factory=anyio.Event)
+    """Set when newer residuals came."""
     begun: str = ""
     """Text of the answer that counts."""
     count: int = 0

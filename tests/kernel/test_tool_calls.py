@@ -414,17 +414,25 @@ async def test_a_generation_is_steered_by_what_happens_while_it_runs(tmp_path: P
         assert steered.version > submit.mask.version
 
 
-async def test_a_core_that_cannot_mask_is_told_in_words_which_tools_are_closed(tmp_path: Path) -> None:
+async def test_a_core_that_cannot_mask_is_told_in_words_why_its_calls_are_refused(tmp_path: Path) -> None:
     world = World(settings=rules(tmp_path, "quote before pay\n"))
+    world.core.hold()
     async with world.kernel() as kernel:
         root = await root_of(kernel)
-        await done(root, HELLO)
         assert kernel.parts.book.ready is not None
         kernel.parts.book.ready = msgspec.structs.replace(kernel.parts.book.ready, token_mask=False)
-        await done(root, HELLO)
-        masking, remote = [order.mask for order in world.core.sent(c.Submit)]
-        assert masking.hints == {}
-        assert "cannot be called now by rule 'quote before pay': no ok quote" in remote.hints["pay"]
+        async with anyio.create_task_group() as group:
+            group.start_soon(done, root, HELLO)
+            await until(lambda: bool(world.core.sent(c.Submit)))
+            [submit] = world.core.sent(c.Submit)
+            calls = (ToolCall(id="a", name="pay", arguments={"amount": 1}), ToolCall(id="b", name="quote"))
+            world.core.say(c.Called(context=submit.context, epoch=submit.epoch, calls=calls))
+            await until(lambda: bool(world.core.sent(c.Steer)))
+            world.core.let(None)
+        [steer] = world.core.sent(c.Steer)
+        assert steer.mask.hints.keys() == {"pay"}
+        assert "cannot be called so now by rule 'quote before pay': no ok quote" in steer.mask.hints["pay"]
+        assert steer.mask.calls == 0
 
 
 async def test_a_completed_call_is_answered_with_residuals_that_count_it_as_started(tmp_path: Path) -> None:

@@ -432,13 +432,16 @@ def test_a_missing_key_names_its_variable(monkeypatch: pytest.MonkeyPatch) -> No
         RemoteCore("far", CoreSettings(url="http://x/v1", model="m", key="FAR_KEY"))
 
 
-async def test_a_closed_tool_that_is_called_all_the_same_hears_why_and_what_would_come_first() -> None:
-    hint = "tool 'math.add' cannot be called now by rule 'first': no ok find; first: find({})"
+async def test_a_forbidden_call_hears_from_the_kernel_why_and_what_would_come_first() -> None:
+    hint = "tool 'math.add' cannot be called so now by rule 'first': no ok find; first: find({})"
     residuals = {"math.add": {"params": {"a": [sort_json(Sort("Int")), False, False]}, "rules": [["first", False]]}}
-    mask = c.MaskState(rules="r", version=1, residuals=residuals, hints={"math.add": hint})
+    mask = c.MaskState(rules="r", version=1, residuals=residuals)
     async with desk(call("math_add", '{"a": 1}'), say("Then not."), restriction=Offers()) as d:
         await d.core.send(submit(tools=(ADD,), mask=mask))
+        told = await d.until(c.Called)
+        assert [one.name for one in told.calls] == ["math.add"]
+        explained = msgspec.structs.replace(mask, hints={"math.add": hint})
+        await d.core.send(c.Steer(context=told.context, epoch=told.epoch, mask=explained))
         assert (await d.finished()).text == "Then not."
-        told = d.endpoint.requests[1].body["messages"][-1]["content"]
-        assert hint in told
+        assert hint in d.endpoint.requests[1].body["messages"][-1]["content"]
         assert (await d.until(c.Statistics)).steering == "schemas"

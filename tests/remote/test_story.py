@@ -90,7 +90,7 @@ def test_an_agent_under_a_rule_gets_its_work_done_at_an_endpoint_that_fails_twic
     assert PAID == [5]
     offered = [[one["function"]["name"] for one in asked.body["tools"]] for asked in endpoint.requests]
     assert offered == [["quote"]] * 4 + [["quote", "pay"]] * 2
-    assert "'pay' is not allowed now" in endpoint.requests[3].body["messages"][-1]["content"]
+    assert "tool 'pay' cannot be called so now by rule" in endpoint.requests[3].body["messages"][-1]["content"]
     written = b"".join(path.read_bytes() for path in home.rglob("*") if path.is_file())
     assert b"All paid." in written
     assert b"sk-very-secret" not in written
@@ -171,7 +171,7 @@ async def test_wherever_a_kernel_dies_around_a_question_asked_again_the_answer_i
     async with endpoint.served(), kernel_on(journal, endpoint, continuation=continuation, attempts=2) as kernel:
         door = await payer(kernel)
         assert (await failed(door, ask_pay, "r1")).code == "E-REMOTE-KEY"
-    assert "not allowed now" in endpoint.requests[1].body["messages"][-1]["content"]
+    assert "first: quote({})" in endpoint.requests[1].body["messages"][-1]["content"]
     first = journal.kinds().index("tokens.appended")
     moments = [journal.records[:at] for at in range(len(journal.records)) if journal.records[at].kind != EVENT]
     answers: set[tuple[str, str | None]] = set()

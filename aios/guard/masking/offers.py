@@ -34,7 +34,7 @@ class Offers:
             return None
         open_now = ", ".join(sorted(book.enabled)) or "none"
         if call.name in state.hints:
-            return f"{state.hints[call.name]}; allowed with the right arguments: {open_now}"
+            return f"{state.hints[call.name]}; allowed now with the right arguments: {open_now}"
         if call.name not in book.enabled:
             return f"tool '{call.name}' is not allowed now; allowed with the right arguments: {open_now}"
         return f"the call of '{call.name}' with these arguments is not allowed{self._by(book, state, call)}"

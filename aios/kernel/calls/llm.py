@@ -84,11 +84,10 @@ class Generated:
             calls_since=partial.calls_since if partial is not None else None,
             holds_calls=parts.guardian.gate_of(process.pid) is not None,
             admitted=self._admitted,
-            called=self._called,
             moved=self._moved,
         )
         self.redecoding = Redecoding(parts, running, ask, self.generation)
-        self.generation.restarted = self.redecoding.take_mask
+        self.generation.restarted, self.generation.called = self.redecoding.take_mask, self.redecoding.called
 
     async def run(self) -> Outcome:
         """Generate and return the outcome. Raises Refusal, Failure."""
@@ -176,12 +175,6 @@ class Generated:
             taken_text=masked.taken_text,
             trace_version=masked.version,
         )
-
-    def _called(self) -> None:
-        """The core waits for residuals that count the calls completed so far."""
-        self.redecoding.take_mask()
-        if self.generation.mask is not None:
-            self.parts.book.steer(self.generation, self.generation.mask)
 
     def _moved(self, reason: str) -> None:
         self.running.note = reason

@@ -40,8 +40,6 @@ class Redecoding:
         self._parts, self._running, self._ask, self._generation = parts, running, ask, generation
         self._mode: GuardMode = ask.guard_mode or parts.settings.guard_mode
         self._is_masked = self._mode == "mask" or not _can_mask(parts)
-        if not _can_mask(parts):
-            generation.explain = tuple(tool.name for tool in generation.tools)
         self._draws = 0
         self._spent: _Spent | None = None
         self.masked_steps = self.refused_calls = self.stale_masks = self.wasted_tokens = 0
@@ -53,15 +51,30 @@ class Redecoding:
 
     def take_mask(self) -> None:
         """Let the generation have the residuals of this moment, its own completed calls counted as started (S14)."""
-        now, generation = self._parts.clock.now(), self._generation
-        mask = self._parts.guardian.mask(self.pid, now, generation.calls, generation.explain)
-        generation.mask = mask if self._is_masked else None
+        now, calls = self._parts.clock.now(), self._generation.calls
+        self._generation.mask = self._parts.guardian.mask(self.pid, now, calls) if self._is_masked else None
+
+    def called(self) -> None:
+        """Answer a core that has told of complete calls: residuals that count them; or why they are refused, in words.
+
+        A core that cannot mask tells only of calls that it found forbidden and will ask about again.
+        """
+        generation = self._generation
+        if _can_mask(self._parts):
+            self.take_mask()
+        else:
+            calls, generation.calls = generation.calls, ()
+            generation.mask = self._parts.guardian.explained(self.pid, self._parts.clock.now(), calls)
+        if generation.mask is not None:
+            self._parts.book.steer(generation, generation.mask)
 
     def again(self, result: Generation) -> int | None:
         """Judge the calls of a result; where one would be refused and may be decoded again, prepare that.
 
         Returns the position from which on the tokens are void; None: the result stands.
         """
+        if self._is_masked and not self._is_stale:
+            return None  # a mask that knew all there is would let the same pass again: only the gate can tell
         found = self._refused(result)
         if found is None or not self._may_try():
             return None
@@ -102,14 +115,18 @@ class Redecoding:
 
     # --- one more try ------------------------------------------------------------------------------------------
 
+    @property
+    def _is_stale(self) -> bool:
+        """Whether the rules' state has changed under a masked generation, and no try was spent on that yet."""
+        return self._generation.is_overtaken and self.stale_masks == 0
+
     def _may_try(self) -> bool:
         """Whether another try may bring another call, and is left. Decides whether it will be masked."""
         if not self._is_masked:
             self._draws += 1
             self._is_masked = self._mode == "hybrid" or self._draws > MOST_DRAWS
             return True
-        # A mask that knew all there is would let the same call pass again: only the gate can tell what is wrong.
-        return self._generation.is_overtaken and self.stale_masks == 0
+        return self._is_stale
 
     def _make_room(self, void: int, position: int) -> bool:
         """Reserve as many tokens as are void, or what is left of that; whether any can be decoded."""
