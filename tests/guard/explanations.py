@@ -75,14 +75,14 @@ def the_plan_leads_to_the_call(refused: Refused, plan: tuple[dict[str, Any], ...
 def _filled(plan: tuple[dict[str, Any], ...]) -> Iterator[list[tuple[dict[str, Any], Any]]]:
     """The plan with every choice of results, and of values where it leaves them open."""
     for results in product(_RESULTS, repeat=len(plan)):
-        for text in ("x", "y"):
-            yield [(_closed(step, text), result) for step, result in zip(plan, results, strict=True)]
+        for text, number in product(("x", "y"), (1, 0)):
+            yield [(_closed(step, text, number), result) for step, result in zip(plan, results, strict=True)]
 
 
-def _closed(step: dict[str, Any], text: str) -> dict[str, Any]:
+def _closed(step: dict[str, Any], text: str, number: int) -> dict[str, Any]:
     if "confirm" in step:
         return step
-    opened: dict[str, Any] = {"n": 1, "a": text}
+    opened: dict[str, Any] = {"n": number, "a": text}
     return {**step, "args": {name: opened.get(name) if it is None else it for name, it in step["args"].items()}}
 
 

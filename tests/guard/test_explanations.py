@@ -157,3 +157,42 @@ def test_looking_for_a_plan_changes_nothing() -> None:
     for order in ("W", "V"):
         assert s.judge("cancel", o=order).plan is not None
     assert (s.gate.save(), s.gate.mask_state(1, 0)) == (before, masks)
+
+
+LAST = """rule a: require ok login() before read(o)
+rule b: require not ok release(l = o) since ok lock(l = o) before modify(o)
+rule c: forbid cancel(o) when not ok read(o = o)
+"""
+
+
+def test_what_a_condition_on_the_last_event_or_since_one_misses_is_named() -> None:
+    s = scene(LAST)
+    missing = {tool: s.judge(tool, o="W").denials[0].missing for tool in ("read", "modify", "cancel")}
+    assert missing == {"read": ("ok login()",), "modify": ('ok lock(l = "W")',), "cancel": ('ok read(o = "W")',)}
+    assert s.judge("modify", o="W").plan == ({"tool": "lock", "args": {"l": "W"}},)
+    s.ok("lock", l="W")
+    assert s.denied("modify", o="W") == ()
+
+
+ITEMS = """viability V0
+tool order(o: Id) -> {items: [{id: Id, product: Id}]}
+tool product(p: Id) -> {variants: [{id: Id}]}
+tool swap(o: Id, old: [Id], new: [Id])
+relation line(order, item, product) latest by order on ok order(o = o) each x in result.items add (o, x.id, x.product)
+relation variant(product, item) latest by product on ok product(p = p) each v in result.variants add (p, v.id)
+rule own: require (forall i in old: (exists x in line: x.order = o and x.item = i)) before swap(o, old)
+rule like: require (forall a, b in zip(old, new): a != b and (exists v in variant: v.item = b)) before swap(old, new)
+"""
+
+
+def test_what_relations_miss_is_named_by_the_events_that_fill_them() -> None:
+    s = Scene(ITEMS, complete=True)
+    denials = s.judge("swap", o="W", old=["i", "j"], new=["k", "j"]).denials
+    assert [(denial.rule, denial.missing) for denial in denials] == [
+        ("own", ('ok order(o = "W")',)), ("like", ("ok product()",))
+    ]  # fmt: skip
+    s.ok("order", {"items": [{"id": "i", "product": "p"}, {"id": "j", "product": "p"}]}, o="W")
+    s.ok("product", {"variants": [{"id": "k"}]}, p="p")
+    [denial] = s.judge("swap", o="W", old=["i", "j"], new=["k", "j"]).denials
+    assert denial.rule == "like"
+    assert s.denied("swap", o="W", old=["i"], new=["k"]) == ()

@@ -200,6 +200,46 @@ def test_a_call_that_began_too_late_does_not_hold_the_deadline_up() -> None:
     assert [(found.opened, found.at, found.what) for found in s.gate.monitor.violations] == [(2, s.seq, "overdue")]
 
 
+# --- the way to the end -------------------------------------------------------------------------------------------
+
+WAYS = """tool a()
+tool b() always ok
+tool c() always ok
+tool d() always ok
+"""
+
+
+def test_a_continuation_that_a_rule_forbids_is_none() -> None:
+    s = Scene(WAYS + "rule e: finish requires once ok b()\nrule f: forbid b() when once start a()", complete=True)
+    assert (s.denied("a"), s.denied("c")) == (("!viability",), ())
+    s.ok("b")
+    assert s.denied("a") == ()
+
+
+def test_what_a_way_opens_in_turn_takes_slots() -> None:
+    rules = "rule w: after ok a() do b()\nrule x: after ok b() do c() within 1 calls\n"
+    s = Scene(WAYS + rules, complete=True)
+    s.ok("a")
+    assert s.denied("d") == ()
+    tight = Scene(WAYS + rules + "rule y: after ok b() do d() within 1 calls", complete=True)
+    tight.ok("a")
+    assert tight.denied("d") == ("!viability",)  # b would open two duties that both need the next slot
+
+
+def test_what_a_running_call_may_give_back_is_no_reason_to_despair() -> None:
+    rules = "group ab = a | b\nrule n: limit count of ab() to 1\nrule e: finish requires once ok b()"
+    s = Scene(WAYS + rules, complete=True)
+    assert s.denied("a") == ()  # it may fail
+    s.ok("a")
+    assert s.denied("c") == ("!viability",)
+
+
+def test_under_v2_the_way_behind_a_deadline_counts_too() -> None:
+    rules = "viability V2\nrule x: after start a() do b() within 10s else c()\nrule f: forbid c()"
+    s = Scene(WAYS + rules, complete=True)
+    assert s.denied("a") == ("!viability",)
+
+
 # --- faults -------------------------------------------------------------------------------------------------------
 
 

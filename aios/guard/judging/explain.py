@@ -150,7 +150,8 @@ class Explainer:
             if missing and not unknown:
                 return Finding(f"'{missing[0].text}' has not happened{' in time' * (phi.window is not None)}", missing)
             return Finding(f"'{text}' {state}", missing)
-        return Finding(f"'{text}' {state}")
+        anchors = list(self._wanted(phi.right)) if wanted and isinstance(phi, Since) else []
+        return Finding(f"'{text}' {state}", anchors)
 
     def _doubt(self, phi: Past | Since) -> str:
         """Why nobody knows: calls may still be answered, or what was answered does not tell."""
@@ -201,6 +202,9 @@ class Explainer:
             yield self._confirmed(phi, wanted)
         elif isinstance(phi, Compare):
             yield self._compare(phi)
+        elif isinstance(phi, Happens) and wanted:
+            text = phi_text(phi, self._frame.env)
+            yield Finding(f"'{text}' is {_word(self._value(phi))}", list(self._wanted(phi)))
         elif isinstance(phi, Holds) and isinstance(phi.term, Apply) and phi.term.function == "known" and wanted:
             yield Finding(
                 f"{term_text(phi.term.terms[0], self._frame.env)} is unknown", self.readings(phi.term.terms[0], None)

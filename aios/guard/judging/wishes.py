@@ -94,7 +94,10 @@ def _at(whole: Any, path: Path) -> Any:
 
 
 def put(whole: Any, path: Path, value: Any) -> None:
-    """Set a field somewhere inside a record."""
+    """Set a field somewhere inside a record; what stands in the way and is no record gives way."""
     for step in path[:-1]:
-        whole = whole.setdefault(step, {})
+        inner = whole.get(step)
+        if not isinstance(inner, dict):
+            inner = whole[step] = {}
+        whole = inner
     whole[path[-1]] = value

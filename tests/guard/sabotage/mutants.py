@@ -5,5 +5,6 @@ from tests.guard.sabotage.of_kernel import KERNEL
 from tests.guard.sabotage.of_masking import MASK, RESIDUAL
 from tests.guard.sabotage.of_monitor import MONITOR
 from tests.guard.sabotage.of_solving import SOLVING
+from tests.guard.sabotage.of_viability import VIABILITY
 
-MUTANTS = (*MONITOR, *RESIDUAL, *MASK, *JUDGING, *SOLVING, *KERNEL)
+MUTANTS = (*MONITOR, *RESIDUAL, *MASK, *JUDGING, *SOLVING, *KERNEL, *VIABILITY)

@@ -6,15 +6,15 @@ JUDGING = (
     Mutant(
         "a plan is not re-checked",
         "guard/judging/plan.py",
-        "            if after.allows(event):\n                return (*steps, step)\n",
-        "            if not missing.kind or after.read(event):\n                return (*steps, step)\n",
+        "            if after.allows(replace(event, seq=after.version + 1)):\n",
+        "            if after.version:\n",
         "guard/test_explanations.py::test_a_plan_of_several_steps_makes_the_call_admitted",
     ),
     Mutant(
         "trying a plan changes the trace",
         "guard/judging/plan.py",
-        "    twin, args = gate.twin(event.pid), {name",
-        "    twin, args = gate, {name",
+        "path, after = (*steps, step), state.twin(event.pid)",
+        "path, after = (*steps, step), state",
         "guard/test_explanations.py::test_looking_for_a_plan_changes_nothing",
     ),
     Mutant(
@@ -26,10 +26,24 @@ JUDGING = (
         "guard/test_explanations.py::test_a_core_denies_and_no_event_of_it_can_be_left_out",
     ),
     Mutant(
+        "of all members the first is blamed, fail or not",
+        "guard/judging/seeking.py",
+        "            for part in parts\n            if self._program.formulas[id(part)](self._frame) is not True\n",
+        "            for part in parts\n",
+        "guard/test_explanations.py::test_what_relations_miss_is_named_by_the_events_that_fill_them",
+    ),
+    Mutant(
+        "the events of other processes are never to blame",
+        "guard/judging/gate.py",
+        "return any(rule.rule.shared for rule in program.rules) or any(store.shared for store in program.stores)",
+        "return any(rule.rule.shared for rule in program.rules)",
+        "guard/test_explanations.py::test_a_core_names_what_another_process_shared",
+    ),
+    Mutant(
         "a fault inside lets the call pass",
         "guard/judging/gate.py",
-        'return self._refuse("!internal", f"the guard failed: {type(error).__name__}: {error}")',
-        "return Verdict(True, version=self._version)",
+        "a fault of ours must deny, never pass\n            return ",
+        "a fault of ours must deny, never pass\n            return Verdict(True) or ",
         "guard/test_fine_points.py::test_whatever_breaks_inside_the_answer_is_no",
     ),
     Mutant(

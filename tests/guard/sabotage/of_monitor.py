@@ -181,8 +181,8 @@ MONITOR = (
     Mutant(
         "latest by deletes on unknown",
         "guard/monitor/changes.py",
-        "            if not effect.sure:\n                _doubt(rows, place)\n",
-        "            if not effect.sure:\n                rows.buckets.pop(place, None)\n",
+        "            if not effect.sure and replaces:\n                _doubt(rows, place)\n",
+        "            if not effect.sure and replaces:\n                rows.buckets.pop(place, None)\n",
         f"{_FINE}::test_rows_stay_possible_where_their_replacement_is_uncertain",
     ),
     Mutant(
@@ -244,8 +244,8 @@ MONITOR = (
     Mutant(
         "the last slot is guarded one call late",
         "guard/monitor/duties.py",
-        "is_last = not duty.late and facts.starts + 1 - duty.starts >= made.window.amount",
-        "is_last = not duty.late and facts.starts + 1 - duty.starts > made.window.amount",
+        "is_last = is_counted and made.is_past(duty, duty.time, facts.starts + 1)",
+        "is_last = is_counted and made.is_past(duty, duty.time, facts.starts)",
         "guard/test_duties.py::test_the_last_slot_is_kept_for_the_duty",
     ),
     Mutant(
