@@ -1,9 +1,12 @@
 """Every mistake in a rule file is refused at its place; `§` marks the column that the error must name."""
 
+import time
+
 import pytest
 
 from aios.errors import RuleError
 from aios.guard.judging.gate import compile_rules
+from aios.guard.workbench.review import review
 
 TOOLS = (
     "viability V0\n"
@@ -159,3 +162,37 @@ def test_nesting_without_end_is_refused_not_a_crash() -> None:
 def test_a_tool_may_be_declared_after_the_rules_that_name_it() -> None:
     gate = compile_rules("rule r: forbid later(x = 1)")
     assert gate.undeclared == ("later",)
+
+
+@pytest.mark.parametrize("opening", ["(", "not (", "once ", "(a = a implies "])
+def test_brackets_without_end_are_refused_not_a_crash(opening: str) -> None:
+    with pytest.raises(RuleError, match="deep"):
+        compile_rules(TOOLS + "rule r: forbid f(a) when " + opening * 50_000, complete=True)
+
+
+def test_groups_that_hang_together_many_times_are_read_once() -> None:
+    doubling = "group g0 = f\n" + "\n".join(f"group g{n} = g{n - 1} | g{n - 1}" for n in range(1, 60))
+    chain = "group g0 = f\n" + "\n".join(f"group g{n} = g{n - 1}" for n in range(1, 3000))
+    for groups in (doubling, chain, "\n".join(reversed(chain.split("\n")))):
+        gate = compile_rules(TOOLS + groups + "\nrule r: forbid g59()", complete=True)
+        assert gate.program.symbols.groups["g59"] == ("f",)
+
+
+def test_a_circle_of_groups_is_refused() -> None:
+    with pytest.raises(RuleError, match="contains itself"):
+        compile_rules(TOOLS + "group one = two | f\ngroup two = three\ngroup three = one", complete=True)
+
+
+def test_errors_without_end_are_not_all_told() -> None:
+    assert len(review(TOOLS + "rule r: permit\n" * 5000, "x.rules").errors) == 100
+    assert len(review(TOOLS + "".join(f"rule r{n}: forbid no()\n" for n in range(5000)), "x.rules").errors) == 100
+
+
+def test_many_rules_take_no_more_time_each_than_few() -> None:
+    def seconds(many: int) -> float:
+        begun = time.process_time()
+        text = TOOLS + "".join(f"rule r{n}: forbid f(n) when n = {n}\n" for n in range(many))
+        assert not review(text, "x.rules").errors
+        return time.process_time() - begun
+
+    assert seconds(2000) < 12 * seconds(500)

@@ -8,6 +8,7 @@ from functools import partial
 
 from aios.errors import RuleError
 from aios.guard.language.check_formulas import FormulaChecker, Scope
+from aios.guard.language.parser import MOST_ERRORS
 from aios.guard.language.symbols import JSON, Symbols
 from aios.guard.language.syntax import (
     After,
@@ -60,6 +61,8 @@ class Checker(FormulaChecker):
                 if errors is None:
                     raise
                 errors.append(error)
+                if len(errors) >= MOST_ERRORS:
+                    return
                 for relation in self.symbols.relations.values():  # one error is enough for a relation that is read
                     self.symbols.columns.setdefault(relation.name, (JSON,) * len(relation.columns))
         # The compiler asks on, in an order of its own, about what was found good here.

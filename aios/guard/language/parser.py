@@ -31,6 +31,9 @@ from aios.guard.language.syntax import (
     Viability,
 )
 
+MOST_ERRORS = 100
+"""So many are named in one go."""
+
 
 def parse(text: str, file: str = "<rules>") -> RuleFile:
     """Read a rule file. Raises RuleError."""
@@ -53,6 +56,8 @@ class Parser(ScenarioParser):
                 if errors is None:
                     raise
                 errors.append(error)
+                if len(errors) >= MOST_ERRORS:
+                    break
                 self._recover()
         return RuleFile(tuple(decls))
 

@@ -7,7 +7,8 @@ from aios.guard.language.lexer import Source, Token, duration_micros, string_val
 from aios.guard.language.syntax import Extent, Literal, Sort, Window
 
 _PLAIN = ("Bool", "Int", "Time", "Id", "Str", "Json")
-_MAX_DEPTH = 200
+_MAX_DEPTH = 48
+"""A level of a formula takes a dozen frames of Python's own stack, which holds a thousand."""
 
 
 class Reader:

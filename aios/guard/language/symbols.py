@@ -4,7 +4,7 @@ Owns look-up and the arguments a call pattern may write. A tool that nobody has 
 arguments are taken as JSON until a specification comes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from aios.guard.language.lexer import Source, Span
@@ -122,19 +122,26 @@ def _once(symbols: Symbols, name: str, at: Span, *, rule: bool) -> None:
 
 
 def _expand_groups(symbols: Symbols, groups: list[Group]) -> None:
-    by_name = {group.name: group for group in groups}
+    """Find the tools of each group, each once, however groups hang together."""
+    by_name, found = {group.name: group for group in groups}, dict[str, tuple[str, ...]]()
     for group in groups:
-        symbols.groups[group.name] = tuple(dict.fromkeys(_members(symbols, by_name, group, ())))
+        path = [group]  # groups under way, each a member of the one before
+        while path:
+            needed = next((one for one in path[-1].members if one[0] in by_name and one[0] not in found), None)
+            if needed is None:
+                last = path.pop()
+                found[last.name] = tuple(dict.fromkeys(_members(symbols, last, found)))
+                continue
+            if any(needed[0] == other.name for other in path):
+                symbols.source.fail(needed[1], f"group '{path[-1].name}' contains itself", "name")
+            path.append(by_name[needed[0]])
+    symbols.groups.update({group.name: found[group.name] for group in groups})
 
 
-def _members(symbols: Symbols, groups: dict[str, Group], group: Group, inside: tuple[str, ...]) -> list[str]:
-    found: list[str] = []
+def _members(symbols: Symbols, group: Group, known: dict[str, tuple[str, ...]]) -> Iterator[str]:
     for name, at in group.members:
-        if name == group.name or name in inside:
-            symbols.source.fail(at, f"group '{group.name}' contains itself", "name")
-        if name in groups:
-            found += _members(symbols, groups, groups[name], (*inside, group.name))
+        if name in known:
+            yield from known[name]
         else:
             symbols.members(name, at)
-            found.append(name)
-    return found
+            yield name

@@ -17,6 +17,7 @@ from aios.guard.language.symbols import JSON, Symbols, collect
 from aios.guard.language.syntax import (
     After,
     And,
+    Body,
     Call,
     Finish,
     Forbid,
@@ -110,12 +111,11 @@ def _warnings(program: Program) -> Iterator[Hint]:
         if tool.name not in callable_:
             blamed = next(rule for rule in rules if _closes(program.symbols, rule, tool.name, callable_))
             yield Hint(blamed.name, blamed.at.line, "dead", f"'{tool.name}' can never be called")
-    seen: list[Rule] = []
+    seen: dict[tuple[Body, bool], Rule] = {}
     for rule in rules:
-        twin = next((other for other in seen if other.body == rule.body and other.shared == rule.shared), None)
-        if twin is not None:
+        twin = seen.setdefault((rule.body, rule.shared), rule)
+        if twin is not rule:
             yield Hint(rule.name, rule.at.line, "shadowed", f"says the same as '{twin.name}'")
-        seen.append(rule)
         yield from _hints(program.symbols, rule, callable_)
 
 
@@ -138,7 +138,11 @@ def _callable(symbols: Symbols, rules: list[Rule]) -> set[str]:
     """The tools that some trace may call: the least set that their requirements allow."""
     found: set[str] = set()
     while True:
-        more = {tool for tool in symbols.tools if not any(_closes(symbols, rule, tool, found) for rule in rules)}
+        more = set(symbols.tools)
+        for call in (_denied(symbols, rule, found) for rule in rules):
+            if call is not None and _takes_any_args(symbols, call):
+                members = symbols.members(call.name, call.at)
+                more -= more if members is None else set(members)
         if more == found:
             return found
         found = more
@@ -146,20 +150,27 @@ def _callable(symbols: Symbols, rules: list[Rule]) -> set[str]:
 
 def _closes(symbols: Symbols, rule: Rule, tool: str, callable_: set[str]) -> bool:
     """Whether the rule denies every call of the tool while only these tools can be called."""
+    call = _denied(symbols, rule, callable_)
+    return call is not None and _takes_all(symbols, call, tool)
+
+
+def _denied(symbols: Symbols, rule: Rule, callable_: set[str]) -> Call | None:
+    """The head of a rule that denies every call that it takes, while only these tools can be called."""
     body = rule.body
     if isinstance(body, Forbid):
-        return body.phi is None and _takes_all(symbols, body.call, tool)
-    if not isinstance(body, Require) or not _takes_all(symbols, body.call, tool):
-        return False
-    return not _may_hold(symbols, body.phi, callable_)
+        return body.call if body.phi is None else None
+    return body.call if isinstance(body, Require) and not _may_hold(symbols, body.phi, callable_) else None
+
+
+def _takes_any_args(symbols: Symbols, call: Call) -> bool:
+    """Whether a head compares no argument with anything, and is of tools."""
+    return call.name != "say" and set(_bound(symbols, call).values()) == {arg.name for arg in call.args}
 
 
 def _takes_all(symbols: Symbols, call: Call, tool: str) -> bool:
     """Whether a head matches every call of the tool: it compares no argument with anything."""
     members = symbols.members(call.name, call.at)
-    if call.name == "say" or (members is not None and tool not in members):
-        return False
-    return set(_bound(symbols, call).values()) == {arg.name for arg in call.args}
+    return (members is None or tool in members) and _takes_any_args(symbols, call)
 
 
 def _bound(symbols: Symbols, call: Call) -> dict[str, str]:
