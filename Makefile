@@ -63,9 +63,9 @@ $(RETAIL)/.installed: Makefile
 
 retail-tools: $(RETAIL)/.installed  ## the real tools of the retail tasks, in an environment of their own (for `make prove PART=retail`)
 
-prove: $(STAMP) $(RETAIL)/.installed  ## long proofs, resumable: make prove [PART=exact] [MINUTES=10]
+prove: $(STAMP) $(RETAIL)/.installed  ## long proofs, resumable: make prove [PART=exact] [MINUTES=10] [JOBS=2]
 	@$(BIN)/aios models pull smollm2-135m
-	@$(BIN)/python -m tests.prove $(if $(PART),--part $(PART)) $(if $(MINUTES),--minutes $(MINUTES))
+	@$(BIN)/python -m tests.prove $(if $(PART),--part $(PART)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(JOBS),--jobs $(JOBS))
 
 compat: $(STAMP)  ## remote cores at real servers of others (llama-server, built once in the user's cache), and at our own door
 	@$(BIN)/aios models pull smollm2-135m

@@ -1,7 +1,6 @@
-"""The command line of the proofs: `python -m tests.prove [--part NAME] [--minutes N]`."""
+"""The command line of the proofs: `python -m tests.prove [--part NAME] [--minutes N] [--jobs N]`."""
 
 import argparse
-import importlib
 import os
 import platform
 import subprocess
@@ -14,9 +13,9 @@ from pathlib import Path
 import psutil
 
 from tests.prove import parts
-from tests.prove.check import Check
 from tests.prove.ledger import Ledger
 from tests.prove.runner import Circumstances, prove
+from tests.prove.shards import checks_of
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -25,12 +24,6 @@ RESULTS = ROOT / "benchmarks" / "results"
 def names() -> list[str]:
     """Return the parts that there are."""
     return sorted(path.stem for path in Path(parts.__path__[0]).glob("*.py") if path.stem != "__init__")
-
-
-def checks_of(part: str) -> Sequence[Check]:
-    """Load the checks of a part."""
-    found: Sequence[Check] = importlib.import_module(f"{parts.__name__}.{part}").CHECKS
-    return found
 
 
 def circumstances() -> Circumstances:
@@ -67,11 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="tests.prove", description="long proofs; counts add up over runs")
     parser.add_argument("--part", choices=names(), help="one part; default: all of them")
     parser.add_argument("--minutes", type=float, help="how long for each part; default: until it is complete")
+    parser.add_argument("--jobs", type=int, default=1, help="processes; 1 where a part times something")
     options = parser.parse_args(arguments)
     seen, is_clean = circumstances(), True
     for part in [options.part] if options.part else names():
         seconds = None if options.minutes is None else options.minutes * 60
-        is_clean &= report(prove(part, checks_of(part), RESULTS, seen, seconds=seconds))
+        is_clean &= report(prove(part, checks_of(part), RESULTS, seen, seconds=seconds, jobs=options.jobs))
     return 0 if is_clean else 1
 
 

@@ -1,11 +1,13 @@
 """Laws of the proofs' bookkeeping: counts add up over runs, nothing found is forgotten, mended is noticed."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tests.prove.check import Check, Outcome, Verdict
 from tests.prove.ledger import newest
 from tests.prove.runner import Circumstances, prove
+from tests.prove.shards import checks_of
 
 FIRST = Circumstances("2026-01-01", "2026-01-01T00:00:00Z", "aaa", {})
 SECOND = Circumstances("2026-01-02", "2026-01-02T00:00:00Z", "bbb", {})
@@ -77,6 +79,17 @@ def test_the_check_that_lacks_most_goes_first(tmp_path: Path) -> None:
     accounts = prove("p", checks, tmp_path, FIRST, seconds=60, clock=Ticks()).checks
     assert accounts["few"].totals["cases"] <= 2
     assert accounts["many"].totals["cases"] > 5
+
+
+def test_several_processes_count_what_one_would(tmp_path: Path) -> None:
+    shared, alone = tmp_path / "shared", tmp_path / "alone"
+    shared.mkdir()
+    alone.mkdir()
+    check = next(check for check in checks_of("guard") if check.name == "reference")
+    two = prove("guard", [replace(check, wanted={"cases": 3})], shared, FIRST, jobs=2).checks["reference"]
+    assert two.next_seed == two.totals["cases"] == two.runs[0].seeds[1] >= 3
+    enough = replace(check, wanted={"cases": two.totals["cases"]})
+    assert prove("guard", [enough], alone, FIRST).checks["reference"].totals == two.totals
 
 
 def test_samples_of_all_runs_are_judged_together(tmp_path: Path) -> None:
