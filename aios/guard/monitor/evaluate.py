@@ -101,7 +101,12 @@ def result_of(frame: Frame, path: tuple[str, ...], sort: Sort) -> Any:
     """Read a field of the result of the frame's event as a value of `sort`; unknown for a maybe event."""
     if frame.is_maybe or frame.event is None:
         return UNKNOWN
-    return read(follow(frame.event.result, path), sort)
+    known = frame.event.reads.get(path)  # several declarations read the same field
+    if known is not None and known[0] is sort:
+        return known[1]
+    found = read(follow(frame.event.result, path), sort)
+    frame.event.reads[path] = (sort, found)
+    return found
 
 
 def cell(frame: Frame, name: str, shared: bool, key: tuple[Any, ...]) -> Any:

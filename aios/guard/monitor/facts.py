@@ -25,6 +25,8 @@ class Happening:
     result: Any = UNKNOWN
     digest: str = ""
     labels: tuple[str, ...] = ()
+    reads: dict[tuple[str, ...], tuple[Any, Any]] = field(default_factory=dict, init=False, compare=False, repr=False)
+    """Path in the result → the sort as which it was read last, and what was found."""
 
 
 @dataclass(slots=True)

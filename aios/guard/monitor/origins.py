@@ -94,6 +94,19 @@ class Origins:
                 if fraction:
                     yield Decimal(whole + fraction)
 
+    def packed(self) -> list[list[list[str]]]:
+        """The texts by their labels, in an order of their own: equal contents give equal lists."""
+        groups: dict[frozenset[str], list[str]] = {}
+        for text, labels in self.texts.items():
+            groups.setdefault(labels, []).append(text)
+        return sorted([sorted(labels), sorted(texts)] for labels, texts in groups.items())
+
+    @staticmethod
+    def unpacked(packed: list[list[list[str]]], scalars: dict[Any, frozenset[str]], context: set[str]) -> "Origins":
+        """What `packed` packed."""
+        texts = {text: frozenset(labels) for labels, group in packed for text in group}
+        return Origins(texts, scalars, context)
+
     def copied(self) -> "Origins":
         """An independent copy."""
         return Origins(dict(self.texts), dict(self.scalars), set(self.context))

@@ -12,9 +12,7 @@ from aios.guard.monitor.ledgers import Running, Windowed
 from aios.guard.monitor.origins import Origins
 from aios.guard.monitor.tables import Branch
 
-_RECORDS: dict[str, Any] = {
-    kind.__name__: kind for kind in (Cells, Charge, Duty, Facts, Happening, Origins, Outstanding, Rows)
-}
+_RECORDS: dict[str, Any] = {kind.__name__: kind for kind in (Cells, Charge, Duty, Facts, Happening, Outstanding, Rows)}
 _SLOTTED: dict[str, Any] = {kind.__name__: kind for kind in (Branch, Running, Windowed)}
 
 
@@ -47,6 +45,8 @@ def _encode(value: Any) -> Any:
 
 def _encode_object(value: Any) -> Any:
     kind = type(value)
+    if kind is Origins:
+        return ["i", value.packed(), _encode(value.scalars), _encode(value.context)]
     if kind.__name__ in _RECORDS:
         return ["r", kind.__name__, *(_encode(getattr(value, part.name)) for part in fields(kind) if part.init)]
     if kind.__name__ in _SLOTTED:
@@ -66,6 +66,8 @@ def _decode(value: Any) -> Any:
         return {_decode(key): _decode(item) for key, item in parts}
     if tag in ("r", "o"):
         return _decode_object(tag, parts)
+    if tag == "i":
+        return Origins.unpacked(parts[0], _decode(parts[1]), _decode(parts[2]))
     make: Any = {"t": tuple, "l": list, "s": set, "f": frozenset}[tag]
     return make(map(_decode, parts))
 
