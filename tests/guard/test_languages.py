@@ -8,8 +8,8 @@ from random import Random
 
 import pytest
 
+from aios.guard.language.patterns import Pattern
 from aios.guard.masking.languages import Holding, Language, Listed, Occurring, Ordered, Sized, single
-from aios.guard.masking.patterns import Pattern
 from aios.guard.masking.strings import Spelling
 from aios.guard.monitor.origins import occurs
 

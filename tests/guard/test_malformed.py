@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from aios.abi.guard import TraceEvent
 from aios.errors import RuleError
 from aios.guard.judging.gate import compile_rules
 from aios.guard.workbench.review import review
@@ -196,3 +197,36 @@ def test_many_rules_take_no_more_time_each_than_few() -> None:
         return time.process_time() - begun
 
     assert seconds(2000) < 12 * seconds(500)
+
+
+@pytest.mark.parametrize(
+    "marked",
+    [
+        "rule r: forbid f(n) when n = §" + "9" * 10_000,
+        "rule r: limit count of f() within §" + "9" * 10_000 + "d to 1",
+        "tool h(x: Decimal(§" + "9" * 10_000 + "))",
+        'rule r: forbid f(a) when a matches §"' + "(" * 5000 + ")" * 5000 + '"',
+        'rule r: forbid f(a) when a matches §"a{99999999999999}"',
+        'rule r: forbid f(a) when a matches §"((a{1,1000}){1,1000}){1,1000}"',
+    ],
+    ids=range(6),
+)
+def test_what_is_too_large_is_refused_at_its_place(marked: str) -> None:
+    with pytest.raises(RuleError) as caught:
+        compile_rules(TOOLS + marked.replace("§", ""), complete=True)
+    assert (caught.value.line, caught.value.column) == (TOOLS.count("\n") + 1, marked.index("§") + 1)
+
+
+def test_a_sum_without_end_is_refused() -> None:
+    with pytest.raises(RuleError, match="deep"):
+        compile_rules(TOOLS + "rule r: forbid f(n) when n" + " + n" * 50_000 + " = 1", complete=True)
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+$", "(a|a)*b", "(a*)*b", "([a-z]+)*", "a*a*a*a*a*b", "(a|ab|b){40}c"])
+def test_a_pattern_that_goes_back_for_ever_elsewhere_takes_no_time_here(pattern: str) -> None:
+    gate = compile_rules(TOOLS + f'rule r: require a matches "{pattern}" before g(a)', complete=True)
+    begun = time.process_time()
+    for text in ("a" * 3000 + "!", "ab" * 1500 + "!", "a" * 20_000):
+        verdict = gate.judge(TraceEvent(1, 0, 1, "start", "g", {"a": text}))
+        assert verdict.allow is (pattern in ("(a+)+$", "([a-z]+)*") and text == "a" * 20_000)
+    assert time.process_time() - begun < 5

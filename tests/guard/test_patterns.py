@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aios.guard.masking.charsets import ALL, Alphabet, category, charset, outside
+from aios.guard.language.charsets import ALL, Alphabet, category, charset, outside
+from aios.guard.language.patterns import Irregular, Pattern, automaton
 from aios.guard.masking.languages import single
-from aios.guard.masking.patterns import Irregular, Pattern, automaton
 
 ATOMS = (
     "a", "b", "ab", "[a-c]", "[^a]", ".", r"\d", r"\w", r"\s", r"\W", r"\b", r"\B", "^", "$", r"\A", r"\Z", "(?i:k)",

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import NoReturn
 
 from aios.guard.language.lexer import Span
+from aios.guard.language.patterns import matcher
 from aios.guard.language.sorts import comparable, orderable, words
 from aios.guard.language.symbols import JSON, TEXT, Symbols
 from aios.guard.language.syntax import (
@@ -196,9 +197,11 @@ class FormulaChecker:
         if _IRREGULAR.search(phi.pattern):
             self.fail(phi.at, "the pattern is not regular: no look-around, no back-reference, no named groups")
         try:
-            re.compile(phi.pattern)
-        except re.error as error:
+            has_matcher = matcher(phi.pattern) is not None
+        except (re.error, OverflowError, RecursionError) as error:
             self.fail(phi.at, f"the pattern cannot be read: {error}")
+        if not has_matcher:
+            self.fail(phi.at, "the pattern is too large, or not regular: matching could take for ever")
 
     def _like(self, wanted: Sort, found: Sort, at: Span, what: str) -> None:
         if not comparable(wanted, found):

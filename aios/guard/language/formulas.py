@@ -187,11 +187,14 @@ class FormulaReader(Reader):
     def term(self) -> Term:
         """prod { ( "+" | "-" ) prod }"""
         self.deeper()
-        left = self._product()
+        left, depth = self._product(), 1  # a sum leans to the left: each summand lies one deeper than the next
         while self.is_at("+") or self.is_at("-"):
             sign = self.step()
+            self.deeper()
             left = Arithmetic(sign.text, left, self._product(), sign.at)
-        self.shallower()
+            depth += 1
+        for _ in range(depth):
+            self.shallower()
         return left
 
     def _product(self) -> Term:

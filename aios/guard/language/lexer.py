@@ -18,6 +18,7 @@ _WORDS = """
     or and since not once previously confirmed matches between calls over true false unknown allow deny wait"""
 KEYWORDS = frozenset(re.findall(r"\w+", _WORDS))
 
+_MOST_DIGITS = 100
 _UNITS = {"ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
 
 _TOKEN = re.compile(
@@ -110,6 +111,8 @@ def _token(source: Source, kind: str, text: str, at: Span) -> Token:
             string_value(text)
         except ValueError:
             source.fail(at, 'a string is written as in JSON: "…" with \\", \\\\, \\n, \\uXXXX')
+    if kind in ("number", "duration") and len(text) > _MOST_DIGITS:
+        source.fail(at, f"a number has at most {_MOST_DIGITS} digits")
     return Token(kind, text, at)
 
 

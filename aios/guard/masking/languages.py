@@ -10,8 +10,8 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Protocol
 
+from aios.guard.language.charsets import Alphabet, Charset, category, charset
 from aios.guard.language.values import order
-from aios.guard.masking.charsets import Alphabet, Charset, category, charset
 
 _MOST_VISITED = 20_000
 """States looked at for one question; beyond, a text may go on: the gate decides."""

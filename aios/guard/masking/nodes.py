@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+from aios.guard.language import patterns
 from aios.guard.language.values import UNKNOWN, Truth, compare, hashed
-from aios.guard.masking import patterns
 from aios.guard.monitor.evaluate import FUNCTIONS, calculated
 from aios.guard.monitor.origins import occurs
 
@@ -250,8 +250,8 @@ def _reduced_text(node: Node, args: Args) -> Truth:
     if not isinstance(value, str):
         return None
     if kind == "matches":
-        pattern = patterns.compiled(constant)
-        return pattern.fullmatch(value) is not None
+        matches = patterns.matcher(constant)
+        return None if matches is None else matches(value)
     return bool(FUNCTIONS[kind](value, constant))
 
 

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from fractions import Fraction
 from typing import Any, NamedTuple
 
+from aios.guard.language import patterns
 from aios.guard.language.syntax import Sort
 from aios.guard.language.values import ANY_PLACES, compare, hashed
-from aios.guard.masking import patterns
 from aios.guard.masking.languages import Holding, Language, Occurring, Ordered, Sized, single
 from aios.guard.masking.lists import Elements, Lists, listed, runs_of
 from aios.guard.masking.nodes import FLIPPED, OPPOSITE, Node

@@ -4,11 +4,11 @@ Owns how names find their values. Knows neither the trace nor the gate. Compilin
 tools declared, numbers its nodes and rules the same, so a monitor's state stays good.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from aios.guard.language import patterns
 from aios.guard.language.check import Checker, bound_name
 from aios.guard.language.check_formulas import Scope, is_context
 from aios.guard.language.sorts import family
@@ -129,7 +129,7 @@ class Compiler:
         if isinstance(phi, Compare):
             return self._compare(phi, scope)
         if isinstance(phi, Matches):
-            return text_matches(self.term(phi.term, scope), re.compile(phi.pattern))
+            return text_matches(self.term(phi.term, scope), patterns.matcher(phi.pattern))
         if isinstance(phi, Confirmed):
             return self._confirmed(phi)
         assert isinstance(phi, Holds)

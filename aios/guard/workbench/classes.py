@@ -8,6 +8,7 @@ know: beyond the bounds that the masks keep, a class becomes `gate`.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from aios.guard.language.patterns import automaton
 from aios.guard.language.symbols import Symbols
 from aios.guard.language.syntax import (
     And,
@@ -34,7 +35,6 @@ from aios.guard.language.syntax import (
 from aios.guard.language.values import TEXTS
 from aios.guard.masking.nodes import element
 from aios.guard.masking.partial import heads
-from aios.guard.masking.patterns import automaton
 from aios.guard.monitor.positions import Use, term_uses, uses
 from aios.guard.monitor.program import Program
 

@@ -9,11 +9,11 @@ import re
 import re._compiler as compiler  # type: ignore[import-not-found]  # the tree that `re` itself compiles; no stubs
 import re._constants as words  # type: ignore[import-not-found]  # its words
 import re._parser as parser  # type: ignore[import-not-found]  # its reader
-from collections.abc import Iterable
-from functools import lru_cache
+from collections.abc import Callable, Iterable
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
-from aios.guard.masking.charsets import ALL, Alphabet, Charset, category, charset, outside, scanned
+from aios.guard.language.charsets import ALL, Alphabet, Charset, category, charset, outside, scanned
 
 _MOST_STATES = 4000
 """Places in a pattern, repeats written out."""
@@ -269,3 +269,49 @@ def automaton(pattern: str) -> Pattern | None:
 def compiled(pattern: str) -> re.Pattern[str]:
     """The pattern as the monitor holds it."""
     return re.compile(pattern)
+
+
+@lru_cache(maxsize=256)
+def matcher(pattern: str) -> Callable[[str], bool] | None:
+    """Whether a text matches the whole pattern, in time linear in the text; None where that cannot be promised.
+
+    `re` goes back and tries again, which may take for ever: it is trusted with patterns that leave it no choice.
+    """
+    if _is_straight(parser.parse(pattern)):
+        found = compiled(pattern)
+        return lambda text: found.fullmatch(text) is not None
+    machine = automaton(pattern)
+    return None if machine is None else partial(_runs_through, machine)
+
+
+def _runs_through(machine: Pattern, text: str) -> bool:
+    state: State | None = machine.start
+    for char in text:
+        state = None if state is None else machine.step(state, char)
+        if state is None:
+            return False
+    return state is not None and machine.is_final(state)
+
+
+def _is_straight(items: Any) -> bool:
+    """Whether at most one part repeats as often as it likes, a single character, and nothing else inside of repeats."""
+    free, waiting = 0, [(items, False)]
+    while waiting:
+        inside, is_repeated = waiting.pop()
+        for op, value in inside:
+            if op in (words.MAX_REPEAT, words.MIN_REPEAT, words.POSSESSIVE_REPEAT):
+                least, most, body = value
+                is_single = len(body) == 1 and body[0][0] in _SINGLE
+                free += least != most
+                if least != most and (is_repeated or not is_single):
+                    return False
+                waiting.append((body, True))
+            elif op is words.BRANCH:
+                if is_repeated:
+                    return False
+                waiting += [(branch, False) for branch in value[1]]
+            elif op is words.SUBPATTERN:
+                waiting.append((value[-1], is_repeated))
+            elif op not in (*_SINGLE, words.AT):
+                return False
+    return free <= 1
