@@ -38,11 +38,25 @@ class History(NamedTuple):
 
 
 def history(seed: int, length: int) -> History:
-    """Draw a history; what rules deny happens now and then all the same."""
+    """Draw a history; what rules deny happens now and then all the same. Viability V0."""
     random = Random(seed)
     kind = random.choice((random_rules, random_duties))
-    gate = _compiled(random, kind.rules)
-    return History(gate[0], tuple(_steps(random, kind.events(random, length), gate[1])))
+    return _drawn(random, kind.rules, kind.events(random, length))
+
+
+def viable_history(seed: int, length: int) -> History:
+    """Draw a history of duties under V1; judging one takes long where no end can be reached."""
+    random = Random(seed)
+    return _drawn(random, _under_v1, random_duties.events(random, length))
+
+
+def _under_v1(random: Random) -> str:
+    return random_duties.rules(random).replace("viability V0", "viability V1")
+
+
+def _drawn(random: Random, rules: object, script: object) -> History:
+    text, gate = _compiled(random, rules)
+    return History(text, tuple(_steps(random, script, gate)))
 
 
 def _compiled(random: Random, rules: object) -> tuple[str, RuleGate]:

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from tests.guard import incremental
-from tests.guard.histories import history
+from tests.guard.histories import history, viable_history
 from tests.guard.scenes import Scene
 
 SEEDS = range(12)
@@ -35,6 +35,15 @@ def test_a_twin_goes_on_alike_and_its_gate_does_not_notice(seed: int) -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_kernel_that_starts_again_knows_the_same(seed: int) -> None:
     incremental.a_kernel_that_starts_again_knows_the_same(history(seed, 24), seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_said_of_the_way_to_the_end_does_not_depend_on_who_asked_before(seed: int) -> None:
+    drawn = viable_history(seed, 8)
+    incremental.equal_histories_are_equal(drawn)
+    incremental.a_saved_state_goes_on_alike(drawn, range(3, 7, 3))
+    incremental.ticks_change_nothing(drawn, seed)
 
 
 _DIGESTS = """

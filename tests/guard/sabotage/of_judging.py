@@ -26,13 +26,6 @@ JUDGING = (
         "guard/test_explanations.py::test_a_core_denies_and_no_event_of_it_can_be_left_out",
     ),
     Mutant(
-        "of all members the first is blamed, fail or not",
-        "guard/judging/seeking.py",
-        "            for part in parts\n            if self._program.formulas[id(part)](self._frame) is not True\n",
-        "            for part in parts\n",
-        "guard/test_explanations.py::test_what_relations_miss_is_named_by_the_events_that_fill_them",
-    ),
-    Mutant(
         "the events of other processes are never to blame",
         "guard/judging/gate.py",
         "return any(rule.rule.shared for rule in program.rules) or any(store.shared for store in program.stores)",

@@ -7,11 +7,11 @@ from collections import Counter
 from random import Random
 
 from tests.guard import incremental, test_explanations
-from tests.guard.histories import history
+from tests.guard.histories import history, viable_history
 from tests.guard.trace_fuzz import lines_of, replay_keeps_its_word, spoilt
 from tests.prove.check import Check, Outcome
 
-_LENGTH, _LONG = 18, 40
+_SHORT, _LENGTH, _LONG = 9, 18, 40
 _FIRST = 1 << 20
 """Seeds beyond those of the tests."""
 
@@ -28,6 +28,14 @@ def alike(seed: int) -> Outcome:
     incremental.a_twin_goes_on_alike(drawn, seed)
     incremental.a_kernel_that_starts_again_knows_the_same(drawn, seed)
     return Outcome(counts={"ticks": incremental.ticks_change_nothing(drawn, seed)})
+
+
+def viable(seed: int) -> Outcome:
+    """A short history under V1: what is said does not hang on plans that were kept, or on who asked."""
+    drawn = viable_history(_FIRST + seed, _SHORT)
+    incremental.equal_histories_are_equal(drawn)
+    incremental.ticks_change_nothing(drawn, seed)
+    return Outcome(counts={"splits": incremental.a_saved_state_goes_on_alike(drawn, range(2, _SHORT, 3))})
 
 
 def explained(seed: int) -> Outcome:
@@ -49,6 +57,7 @@ def spoilt_traces(seed: int) -> Outcome:
 CHECKS = (
     Check("cut", cut, wanted={"splits": 20_000}),
     Check("alike", alike, wanted={"cases": 2_000, "ticks": 20_000}),
+    Check("viable", viable, wanted={"cases": 300}),
     Check("explained", explained, wanted={"core": 4_000, "absence": 4_000, "plan": 400}),
     Check("spoilt_traces", spoilt_traces, wanted={"files": 50_000}),
 )
