@@ -50,14 +50,14 @@ VIABILITY = (
     Mutant(
         "what a way opens in turn takes no slots",
         "guard/judging/ways.py",
-        "            used += total\n",
-        "            used += 0\n",
+        "used, tools = used + opened.total, tools | opened.tools",
+        "used, tools = used + 0, tools | opened.tools",
         "guard/test_fine_points.py::test_what_a_way_opens_in_turn_takes_slots",
     ),
     Mutant(
         "under V2 a deadline passes and nothing is needed then",
         "guard/judging/ways.py",
-        "return None if late is None else Way(way.head, way.total + late.total, way.names | late.names)",
+        "return None if late is None else late.after(way)._replace(head=way.head)",
         "return way",
         "guard/test_fine_points.py::test_under_v2_the_way_behind_a_deadline_counts_too",
     ),
