@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from aios.abi.guard import TraceEvent
+from aios.errors import RuleError
 from aios.guard.judging.gate import RuleGate, compile_rules
 from tests.guard.games import Game, Solver, TooLarge, draw
 
@@ -135,5 +136,60 @@ def played(seed: int, length: int = 14) -> tuple[str | None, Counter[str]]:
         play.seen["left out"] += 1
         wrong = None
     play.seen["in the table"] += play.gate._viability.table.is_complete
+    play.seen["stuck under V0"] += play.seen["V0 gets stuck"] > 0
+    return (None if wrong is None else f"seed {seed}: {wrong}"), play.seen
+
+
+class CertainPlay(Play):
+    """A game under V2: against answers that are never to the agent's liking."""
+
+    def __init__(self, game: Game, random: Random) -> None:
+        super().__init__(game, random, "V2")
+        self.solver = Solver(game, width=2, most=4000)
+
+    def _agent(self) -> str | None:
+        """Look at every tool: none may lead out of the states that are won; one that stays must be admitted."""
+        if not self.solver.is_won(self.state):
+            return "the state is not won any more"
+        self.seen["states"] += 1
+        good, stuck = [], 0
+        for tool in self.game.tools if len(self.starts) < 2 else ():
+            if not self.solver.is_legal(self.state, tool):
+                continue
+            may = self.gate.allows(self._event("start", tool))
+            after = self.solver.started(self.state, tool)
+            is_good = self.solver.is_won(after) and not self.solver._fails(self.state, after)
+            stuck += not is_good
+            if may and not is_good:
+                return f"{tool} is admitted and leads out of the states that are won"
+            self.seen["admitted"] += may
+            self.seen["won and denied"] += is_good and not may
+            good += [tool] if may else []
+        self.seen["V0 gets stuck"] += stuck
+        may_end = self.gate.allows(self._event("finish"))
+        if may_end is not self.solver.can_end(self.state):
+            return f"finish: the gate says {may_end}"
+        if not good and not may_end and not any(not call.lost for call in self.state.begun):
+            return "won, and no move is admitted"
+        if good:
+            self._start(self.random.choice(good))
+        return None
+
+
+def played_for_certain(seed: int, length: int = 12) -> tuple[str | None, Counter[str]]:
+    """Draw a game that V2 takes and that is won at the start, and play it."""
+    random = Random(seed)
+    while True:
+        game = draw(random, level="V2")
+        try:
+            play = CertainPlay(game, random)
+            break
+        except RuleError:
+            continue
+    try:
+        wrong = play.walk(length)
+    except TooLarge:
+        play.seen["left out"] += 1
+        wrong = None
     play.seen["stuck under V0"] += play.seen["V0 gets stuck"] > 0
     return (None if wrong is None else f"seed {seed}: {wrong}"), play.seen

@@ -398,6 +398,59 @@ class Solver:
         found = ["go"] if any(duty.kind == "user" for duty in self.game.duties) else []
         return found + (["stop"] if any(duty.void and duty.void[0] == "user" for duty in self.game.duties) else [])
 
+    # --- V2 --------------------------------------------------------------------------------------------------------
+
+    def is_won(self, state: State) -> bool:
+        """Whether the agent can end the process against every answer; what is lost may be settled at any time."""
+        if state not in self.won:
+            graph = self._graph(state)
+            won = {one for one in graph if self.won.get(one)}
+            while True:
+                more = {one for one in graph if one not in won and self._is_won_now(one, graph[one], won)}
+                if not more:
+                    break
+                won |= more
+            self.won.update({one: one in won for one in graph})
+        return self.won[state]
+
+    def _graph(self, state: State) -> dict[State, tuple[list[State], list[State]]]:
+        """Each state that can come, with the states after an answer and after a call."""
+        graph: dict[State, tuple[list[State], list[State]]] = {}
+        queue = deque([state])
+        while queue:
+            here = queue.popleft()
+            if here in graph:
+                continue
+            graph[here] = (list(self._answers(here)), list(self._calls(here)))
+            queue += [after for afters in graph[here] for after in afters if not self._fails(here, after)]
+            if len(graph) > self.most:
+                raise TooLarge
+        return graph
+
+    def _fails(self, before: State, after: State) -> bool:
+        return self._newly_late(before, after, sum(one.late for one in before.duties))
+
+    def _is_won_now(self, state: State, afters: tuple[list[State], list[State]], won: set[State]) -> bool:
+        answers, calls = afters
+        if any(self._fails(state, after) or after not in won for after in answers):
+            return False
+        is_awaited = any(not one.lost for one in state.begun)
+        return (
+            is_awaited or self.can_end(state) or any(after in won and not self._fails(state, after) for after in calls)
+        )
+
+    def _answers(self, state: State) -> Iterator[State]:
+        for index, call in enumerate(state.begun):
+            yield self.answered(state, index, "ok")
+            if call.tool not in self.game.always_ok:
+                yield self.answered(state, index, "err")
+                if not call.lost:
+                    yield self.answered(state, index, "lost")
+
+    def _calls(self, state: State) -> Iterator[State]:
+        if len(state.begun) < self.width:
+            yield from (self.started(state, tool) for tool in self.game.tools if self.is_legal(state, tool))
+
 
 class TooLarge(Exception):
     """The graph is larger than the solver will walk."""
@@ -422,14 +475,14 @@ def draw(random: Random, *, level: str = "V1") -> Game:
         game = _drawn(random, level)
         solver = Solver(game)
         try:
-            if solver.is_viable(solver.start()):
+            if solver.is_viable(solver.start()) if level == "V1" else solver.is_won(solver.start()):
                 return game
         except TooLarge:
             pass
 
 
 def _drawn(random: Random, level: str) -> Game:
-    tools = tuple("abcde"[: random.randint(3, 5)])
+    tools = tuple("abcde"[: random.randint(3, 5 if level == "V1" else 4)])
     rate = 0.8 if level == "V2" else 0.3
     always_ok = frozenset(tool for tool in tools if random.random() < rate)
     safe = frozenset(random.sample(tools, 1)) if random.random() < 0.3 else frozenset[str]()
@@ -441,7 +494,7 @@ def _drawn(random: Random, level: str) -> Game:
         Cap(random.choice(tools), random.randint(1, 2), random.choice((None, None, 2, 3)))
         for _ in range(random.randint(0, 2))
     )
-    duties = tuple(_duty(random, tools, level) for _ in range(random.randint(2, 4)))
+    duties = tuple(_duty(random, tools, level) for _ in range(random.randint(2, 4 if level == "V1" else 3)))
     endings = tuple(_formula(random, tools, 1) for _ in range(random.choice((0, 0, 1))))
     return Game(tools, always_ok, safe, demands, caps, duties, endings)
 
@@ -463,6 +516,8 @@ def _duty(random: Random, tools: tuple[str, ...], level: str) -> Duty:
         ("ok", "ok", "ok", "start", "err", "user") if level == "V1" else ("ok", "start", "start", "err")
     )
     voids = [None, None, ("user", "stop"), ("ok", random.choice(tools)), ("start", random.choice(tools))]
+    if level == "V2":
+        return _certain(random, kind, tools)
     return Duty(
         kind,
         "go" if kind == "user" else random.choice(tools),
@@ -472,3 +527,12 @@ def _duty(random: Random, tools: tuple[str, ...], level: str) -> Duty:
         random.choice(voids),
         random.choice((None, None, None, random.choice(tools))),
     )
+
+
+def _certain(random: Random, kind: str, tools: tuple[str, ...]) -> Duty:
+    """A duty as V2 takes it, if its tool turns out to be always ok."""
+    guard, void = (
+        random.choice((None, None, random.choice(tools))),
+        random.choice((None, None, ("ok", random.choice(tools)))),
+    )
+    return Duty(kind, random.choice(tools), random.choice(tools), guard, random.choice((None, None, 1, 2, 3)), void)

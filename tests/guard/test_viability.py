@@ -8,7 +8,7 @@ import pytest
 from aios.abi.guard import TraceEvent, Verdict
 from aios.errors import RuleError
 from aios.guard.judging.gate import compile_rules
-from tests.guard.game_play import played
+from tests.guard.game_play import played, played_for_certain
 from tests.guard.scenes import Scene
 
 TOOLS = """
@@ -250,3 +250,40 @@ def test_after_each_admitted_move_some_continuation_ends_the_process() -> None:
     assert seen["stuck under V0"] >= 1
     assert seen["in the table"] >= 1
     assert seen["admitted"] >= 120
+
+
+def test_under_v2_no_admitted_move_leaves_the_states_that_are_won_and_one_that_stays_is_admitted() -> None:
+    seen: Counter[str] = Counter()
+    for seed in (0, 2, 3, 6, 8, 9):
+        wrong, found = played_for_certain(seed, 8)
+        assert wrong is None, wrong
+        seen += found
+    assert seen["admitted"] >= 30
+
+
+def test_under_v2_a_plan_is_searched_where_the_table_ends() -> None:
+    rules = "rule d: after start work() do undo() within 2 calls\nrule n: limit count of undo() to 1\n"
+    s = Scene("viability V2\n" + TOOLS + rules)
+    assert s.denied("work") == ()
+    s.ok("work")
+    assert s.denied("log") == ()
+    s.ok("undo")
+    assert s.denied("work") == ("!viability",)  # the one 'undo' is used up
+
+
+def test_under_v2_time_may_pass_at_will() -> None:
+    rules = "rule d: after start work() do undo() within 1m else log()\nrule n: limit count of log() to 1\n"
+    s = Scene("viability V2\n" + TOOLS + rules)
+    assert s.denied("work") == ()
+    assert s.denied("log") == ()
+    s.ok("log")
+    assert s.denied("work") == ("!viability",)
+    soon = "rule d: after start work() do undo()\nrule r: require once within 1m start work() before undo()\n"
+    assert Scene("viability V2\n" + TOOLS + soon).denied("work") == ("!viability",)
+    assert Scene(TOOLS + soon).denied("work") == ()
+
+
+def test_under_v2_confirmations_and_users_are_not_counted_with() -> None:
+    rules = 'rule d: after start work() do undo() unless user(text = "stop")\nrule r: require confirmed before undo()'
+    assert Scene("viability V2\n" + TOOLS + rules).denied("work") == ("!viability",)
+    assert Scene(TOOLS + rules).denied("work") == ()

@@ -41,7 +41,7 @@ class Changers:
         return self._found[id(phi)]
 
     def _of(self, part: Any, inside: frozenset[str]) -> frozenset[str] | None:
-        if not all(self._is_told(one) for one in _outer(part)):
+        if not all(self._is_told(one) for one in outer(part)):
             return None
         found: set[str] = set()
         for one in walk(part):
@@ -91,17 +91,17 @@ class Changers:
         return set(self._program.symbols.tools) if members is None else set(members)
 
 
-def _outer(part: Any) -> Iterator[Any]:
+def outer(part: Any) -> Iterator[Any]:
     """The parts that are under no past operator."""
     if isinstance(part, Past | Since | Tally | Event):
         return
     yield part
     if isinstance(part, tuple):
         for item in part:
-            yield from _outer(item)
+            yield from outer(item)
     elif hasattr(part, "__dataclass_fields__"):
         for name in part.__dataclass_fields__:
-            yield from _outer(getattr(part, name))
+            yield from outer(getattr(part, name))
 
 
 def _is_absence(phi: Phi) -> bool:

@@ -19,16 +19,19 @@ if TYPE_CHECKING:
     from aios.guard.judging.gate import RuleGate
 
 
-def fingerprint(gate: "RuleGate", pid: int) -> str:
-    """Return the state of a process and of what is shared, as a text to compare."""
+def fingerprint(gate: "RuleGate", pid: int, *, counts_calls: bool) -> str:
+    """Return the state of a process and of what is shared, as a text to compare.
+
+    `counts_calls`: whether some rule has a window in calls, so that the number of starts matters.
+    """
     own, shared = gate.monitor.facts(pid), gate.monitor.facts(SHARED)
-    return repr((_facts(own), _facts(shared), gate.now))
+    return repr((_facts(own, counts_calls), _facts(shared, counts_calls), gate.now))
 
 
-def _facts(facts: Facts) -> Any:
+def _facts(facts: Facts, counts_calls: bool) -> Any:
     """Only what differs from the base where there are layers: all states of a search share it."""
     return (
-        facts.starts,
+        facts.starts if counts_calls else 0,
         facts.finished,
         _plain(facts.cells),
         _plain(facts.rows),
@@ -36,8 +39,14 @@ def _facts(facts: Facts) -> Any:
         _plain(facts.charges),
         _plain(facts.wild),
         _plain(facts.confirmations),
-        [(one.call.tool, _plain(one.call.args), one.lost, one.number) for one in facts.outstanding.values()],
-        [(duty.rule, duty.pid, duty.time, duty.starts, duty.late, _plain(duty.env)) for duty in facts.duties],
+        [
+            (one.call.tool, _plain(one.call.args), one.lost, one.number * counts_calls)
+            for one in facts.outstanding.values()
+        ],
+        [
+            (duty.rule, duty.pid, duty.time, duty.starts * counts_calls, duty.late, _plain(duty.env))
+            for duty in facts.duties
+        ],
         _happened(facts.last),
     )
 

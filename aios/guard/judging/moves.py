@@ -45,14 +45,14 @@ class Move:
         return self.kind not in ("call", "say") or gate.passes(self.event(gate.version + 1, gate.now, pid))
 
     def try_on(self, gate: "RuleGate", pid: int) -> bool:
-        """Do it; whether it can be done."""
+        """Do it; whether it can be done, and makes no duty overdue."""
         seq, now = gate.version + 1, gate.now
         if self.kind in ("call", "say"):
             return self._act(gate, self.event(seq, now, pid))
         if self.kind == "answer" and self.cause not in gate.monitor.facts(pid).outstanding:
             return False
         gate.record(self.event(seq, now, pid))
-        return not gate.is_broken
+        return not gate.is_broken and not gate.monitor.violations
 
     def _act(self, gate: "RuleGate", event: TraceEvent) -> bool:
         if not gate.passes(event):
@@ -60,7 +60,7 @@ class Move:
         gate.record(event)
         if self.answer:
             gate.record(self.answered(event.seq).event(event.seq + 1, event.time, event.pid))
-        return True
+        return not gate.monitor.violations
 
     def event(self, seq: int, now: float, pid: int) -> TraceEvent:
         """The event that it is; of a call its start."""

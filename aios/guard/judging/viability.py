@@ -57,8 +57,6 @@ class Viability:
             return None
         after = gate.twin(event.pid)
         after.record(event)
-        if self.table.level == "V2":
-            return self._told(after, event, is_all=False)
         known = self._followed(event)
         found = known if self._continuation.holds(after, event.pid, known) else None
         is_all = False
@@ -75,6 +73,9 @@ class Viability:
             return
         if event.kind == "finish":
             self._plans.pop(event.pid, None)
+        elif event.kind in ("ok", "err") and event.pid in self._plans:
+            plan = self._plans[event.pid]
+            self._plans[event.pid] = tuple(move for move in plan if move.kind != "answer" or move.cause != event.cause)
         elif event.kind in _FOLLOWED and self._found is not None and self._found[0] == event.seq:
             self._plans[event.pid] = self._found[1]
         if event.kind in _FOLLOWED:
