@@ -28,6 +28,7 @@ SPECS = (
 )  # fmt: skip
 DECLARATIONS = """
 register owner[o]: Id on ok look(o = o) set result.owner
+register bag[o]: [{i: Id, p: Int}] on ok look(o = o) set result.items
 register price[i]: Int on ok look() each x in result.items at (x.i) set x.p
 relation line(order, item, kind) latest by order on ok look(o = o) each x in result.items add (o, x.i, x.k)
 relation variant(kind, item) on ok look() each x in result.items add (x.k, x.i)
@@ -39,7 +40,8 @@ _TEXT_ATOMS = (
 )  # fmt: skip
 _BY_ARGUMENT = {
     "act": (
-        "owner[o] = i", "(exists l in line: l.order = o and l.item = i)", "known(owner[o])", 'owner[o] = "ann"',
+        "(exists x in bag[o]: x.i = i)", "(forall x in bag[o]: x.p <= 3 or x.i != i)", "known(owner[o])",
+        "owner[o] = i", "(exists l in line: l.order = o and l.item = i)", 'owner[o] = "ann"',
         "o = i", "o != i", "o < i", 'w = "x"', 'w = "y" or o = "#W1"', "(forall l in line: l.item != i or l.order = o)",
         "once ok look(o = o)", "once ok look(o = i)", 'w = "x" implies o != i', "w = i",
     ),

@@ -151,6 +151,7 @@ rule c: limit sum(amount) of pay(amount, whom) per whom to 10
 _LISTS = """
 tool swap(o: Id, a: [Id], b: [Id], n: Int, m: Int)
 register price[i]: Int on ok swap(o = i) set 1
+register kept[o]: [Id] on ok swap(o = o) set result.kept
 relation line(order, item) on ok swap(o = o) add (o, o)
 """
 
@@ -171,6 +172,8 @@ relation line(order, item) on ok swap(o = o) add (o, o)
         ('seen(o) and starts(o, "#")', {"o": "pattern"}),
         ('o matches "a++"', {"o": "gate"}),
         ("o in a", {"o": "gate", "a": "gate"}),
+        ("(exists x in kept[o]: x = o)", {"o": "table"}),
+        ("(exists x in kept[o]: contains(o, x))", {"o": "gate"}),
     ],
 )
 def test_the_class_of_an_argument_says_how_the_mask_knows_it(rule: str, expected: dict[str, str]) -> None:

@@ -133,6 +133,10 @@ def quantified(head: str, sources: list[Any], body: Any) -> Any:
     if isinstance(body, list) and body[0] == ("and" if head == "all" else "or"):
         join: Callable[[list[Any]], Any] = conjunction if head == "all" else disjunction
         return join([quantified(head, sources, part) for part in body[1:]])
+    if isinstance(body, list) and body[0] == "case" and not body[1].endswith("[]"):
+        _, name, rows, other, absent = body  # by far the most frequent form; its parts ask for other arguments
+        inner = [[value, quantified(head, sources, part)] for value, part in rows]
+        return ["case", name, inner, quantified(head, sources, other), quantified(head, sources, absent)]
     found: dict[str, dict[str, Any]] = {}
     _by_value(body, found)
     if not found:

@@ -227,25 +227,23 @@ def listed(every: Lists, values: Iterable[Any], *, others: bool) -> Lists:
     return Lists(every.elements, {}, (Run(without=tuple(found)),))
 
 
-def linked(left: Lists, right: Lists, body: Residual, *, wanted: bool) -> tuple[Lists, Lists]:
+def linked(left: Lists, right: Lists, asked: Asked, *, of_each: bool) -> tuple[Lists, Lists]:
     """Two lists of one length that are written against each other: what each may be while both are open.
 
-    An element of one is allowed if some element that the other may have fits it. What must hold of only some element,
-    or of how often one stands, is not carried over.
+    Something is asked `of_each` pair of elements, or else of some pair. An element of one list is allowed if some
+    element that the other may have fits it; how often one stands in the other is not carried over.
     """
-    lefts = tuple(_beside(run, other, body, wanted) for run in left.runs for other in right.runs)
-    rights = tuple(_beside(run, other, body, wanted) for run in right.runs for other in left.runs)
-    return (
-        _one_side(left, right, lefts),
-        _one_side(right, left, rights),
-    )
+    return _linked(left, right, asked, of_each=of_each), _linked(right, left, asked, of_each=of_each)
 
 
-def _beside(run: Run, other: Run, body: Residual, wanted: bool) -> Run:
-    each = run.each + other.each + ((body, wanted),)
-    return run._replace(lengths=met(run.lengths, other.lengths), each=each)
+def _linked(mine: Lists, other: Lists, asked: Asked, *, of_each: bool) -> Lists:
+    runs = (_beside(run, one, asked, of_each=of_each) for run in mine.runs for one in other.runs)
+    kept = tuple(run for run in runs if run.lengths)
+    return Lists(mine.elements, mine.listed, kept + (mine.runs if other.listed else ()))
 
 
-def _one_side(mine: Lists, other: Lists, beside_runs: tuple[Run, ...]) -> Lists:
-    runs = tuple(run for run in beside_runs if run.lengths)
-    return Lists(mine.elements, mine.listed, runs + (mine.runs if other.listed else ()))
+def _beside(run: Run, other: Run, asked: Asked, *, of_each: bool) -> Run:
+    lengths, each = met(run.lengths, other.lengths), run.each + other.each
+    if of_each:
+        return run._replace(lengths=lengths, each=(*each, asked))
+    return run._replace(lengths=met(lengths, ((1, None),)), each=each, some=(*run.some, asked))

@@ -400,11 +400,21 @@ class Partial:
         if self._is_plain(domain):
             return self._over(phi, [domain], env)
         if self._is_open(domain):
-            return OPAQUE
+            return self._over_kept(phi, env)
         place = (id(phi), self._depends(phi, env))
         if place not in self._known:
-            self._known[place] = self._written_out(phi, env)
+            self._known[place] = self._written_out(phi, self._value(domain, env), env)
         return self._known[place]
+
+    def _over_kept(self, phi: Quantified, env: dict[str, Any]) -> Any:
+        """Over a list that is kept under the values of arguments."""
+        names = self._keys(self._uses(term_uses(phi.domain)))
+        if names is None or any(self._open[name].removesuffix("[]") not in self._sorts for name in names):
+            return OPAQUE
+        closure, frame = self._program.terms[id(phi.domain)], self._frame
+        frame.env = dict(env)
+        table = tabulate(lambda: closure(frame), frame.env, names)
+        return _cases(table, [self._open[name] for name in names], lambda leaf: self._written_out(phi, leaf, env))
 
     def _depends(self, phi: Quantified, env: dict[str, Any]) -> Any:
         """The values that a quantifier takes from outside."""
@@ -417,9 +427,9 @@ class Partial:
             return follow(value, (self._columns[name.name].index(path[0]), *path[1:]))
         return follow(value, path)
 
-    def _written_out(self, phi: Quantified, env: dict[str, Any]) -> Any:
+    def _written_out(self, phi: Quantified, domain: Any, env: dict[str, Any]) -> Any:
         """Over rows that are known: one part for each."""
-        found = elements(self._value(phi.domain, env), len(phi.names) > 1)
+        found = elements(domain, len(phi.names) > 1)
         if found is None:
             return None
         rows, more = found

@@ -278,11 +278,11 @@ class Search:
             pair = _lists_of(node, wanted)
             if pair is None:
                 continue
-            left, right, body = pair
+            left, right, body, of_each = pair
             one, other = (domains.get(name, self.spaces[name].domain).some for name in (left, right))
             if not (isinstance(one, Lists) and isinstance(other, Lists)):
                 continue
-            some = linked(one, other, body, wanted=wanted)
+            some = linked(one, other, (body, wanted), of_each=of_each)
             domains[left], domains[right] = (Domain(False, found) for found in some)
             if domains[left].is_empty or domains[right].is_empty:
                 return False
@@ -309,14 +309,14 @@ def _sign(node: Node, wanted: bool) -> str:
     return str(node.parts[0]) if wanted else OPPOSITE[node.parts[0]]
 
 
-def _lists_of(node: Node, wanted: bool) -> tuple[str, str, Residual] | None:
-    """Two lists of equal length, and what must hold of each pair of elements."""
+def _lists_of(node: Node, wanted: bool) -> tuple[str, str, Residual, bool] | None:
+    """Two lists of equal length, and what must hold of each pair of elements, or else of some pair."""
     if node.head == "lens" and _sign(node, wanted) == "=":
-        return node.parts[1], node.parts[2], wanted
-    if node.head == ("all" if wanted else "some") and len(node.parts[0]) == 2 and len(node.names) == 2:
+        return node.parts[1], node.parts[2], wanted, True
+    if node.head in ("all", "some") and len(node.parts[0]) == 2 and len(node.names) == 2:
         left, right = node.parts[0]
         if isinstance(left, str) and isinstance(right, str) and left != right:
-            return left, right, node.parts[2]
+            return left, right, node.parts[2], (node.head == "all") is wanted
     return None
 
 

@@ -142,12 +142,24 @@ class _Teller:
             yield from ((arg, TABLE if several and kind in (SET, RANGE, PATTERN) else kind) for arg, kind in told)
             return
         told_names = [self._argument(source) if self.is_plain(source) else "" for source in sources]
+        if sources == [domain] and not told_names[0]:
+            yield from self._over_kept(phi)
+            return
         if not all(told_names) or len(set(told_names)) < len(sources) or not all(map(self._is_list, told_names)):
             yield from ((arg, GATE) for arg in self.arguments(uses(phi)))
             return
         inner = replace(self, open={**self.open, **dict(zip(phi.names, map(element, told_names), strict=False))})
         yield from ((name, LIST) for name in told_names)
         yield from inner.phi(phi.phi)
+
+    def _over_kept(self, phi: Quantified) -> Told:
+        """Over a list that is kept under the values of arguments."""
+        keys = self.arguments(term_uses(phi.domain))
+        kind = GATE if self._keyed(term_uses(phi.domain), keys) == GATE else TABLE
+        told = [*((argument, kind) for argument in keys), *self.phi(phi.phi)]
+        several = len({argument for argument, _ in told}) > 1
+        for argument, one in told:
+            yield argument, one if one in (LIST, SOLVER, GATE) or not several else TABLE
 
     def _is_list(self, argument: str) -> bool:
         return self._sort(argument).kind == "List" and not argument.endswith("[]")
