@@ -173,7 +173,7 @@ relation line(order, item) on ok swap(o = o) add (o, o)
         ('o matches "a++"', {"o": "gate"}),
         ("o in a", {"o": "gate", "a": "gate"}),
         ("(exists x in kept[o]: x = o)", {"o": "table"}),
-        ("(exists x in kept[o]: contains(o, x))", {"o": "gate"}),
+        ("(exists x in kept[o]: contains(o, x))", {"o": "table"}),
     ],
 )
 def test_the_class_of_an_argument_says_how_the_mask_knows_it(rule: str, expected: dict[str, str]) -> None:

@@ -1,8 +1,9 @@
 """T3 and T4 of the guard at length: monkeys at the keyboard, and calls written against the gate.
 
-`monkey`: a case is a random rule file over a random trace; calls are drawn token by token from grammar and mask; none
-may be stuck, none refused by the gate. `permissive`: of random calls, in random key orders and tokenisations, those
-pass that the gate admits. `residuals`: what is left of the rules says of whole calls what the gate says.
+`monkey`: a case is a random rule file over a random trace; calls are drawn token by token from grammar and mask; where
+all arguments are of exact classes none may be stuck, none refused by the gate; the others are counted apart.
+`permissive`: of random calls, in random key orders and tokenisations, those pass that the gate admits. `residuals`:
+what is left of the rules says of whole calls what the gate says.
 """
 
 from collections import Counter
@@ -13,6 +14,7 @@ from aios.abi.guard import TraceEvent
 from aios.formats.calls import render_call
 from aios.guard.language.sorts import defaults
 from aios.guard.masking.choices import FALSE, TEXTS, TRUE, UNSURE, Choices, worth
+from aios.guard.workbench.classes import GATE, SOLVER, classes
 from tests.guard.monkey import HEAD, Monkey, opened
 from tests.guard.random_masks import SPECS, call, rules, scene
 from tests.guard.test_permissive import MASKS, judged, passes
@@ -20,6 +22,8 @@ from tests.prove.check import Check, Outcome
 
 _FIRST = 1 << 20
 """Seeds beyond those of the tests."""
+INEXACT = {SOLVER, GATE}
+"""Classes of arguments for which the mask alone promises nothing."""
 _DEFAULTS = {spec.name: defaults(spec) for spec in SPECS}
 
 
@@ -27,9 +31,17 @@ def monkey(seed: int) -> Outcome:
     """Write calls under one rule file."""
     random, seen = Random(_FIRST + seed), Counter[str]()
     gate = scene(random, rules(random))
+    known = {tool: set(kinds.values()) for tool, kinds in classes(gate.program).items()}
     fresh, hand = opened(MASKS, gate.mask_state(1, 60.0), SPECS), Monkey(MASKS, SPECS)
     for _ in range(12):
-        written, stuck = hand.write(fresh.fork(), random)
+        mask = fresh.fork()
+        written, stuck = hand.write(mask, random)
+        tool = written.name if written is not None else mask.parser.tool
+        is_exact = tool is None or known[tool].isdisjoint(INEXACT)
+        if not is_exact:
+            seen["inexact_stuck"] += bool(stuck)
+            seen["inexact"] += 1
+            continue
         if stuck:
             return Outcome(f"seed {seed}: stuck behind {stuck}", seen)
         if written is None:
