@@ -90,23 +90,21 @@ def possible(gate: RuleGate, length: int) -> Possible:
 
 
 def _extend(gate: RuleGate, run: tuple[Move, ...], left: int, alphabet: list[Move], found: Possible) -> None:
-    for move in alphabet:
-        longer = (*run, move)
-        twin = gate.fresh()
-        for event in events(longer):
-            if event.kind == "start" and event.seq == len(list(events(run))) + 1:
-                verdict = twin.judge(event)
-                if len(verdict.rules) == 1:
-                    found.alone.add(verdict.rules[0])
-                if not verdict.allow:
-                    break
-            twin.record(event)
-        else:
-            if left == 0:
-                continue
-            if move.kind == "call" and move.answer == "ok":
-                found.called.add(move.tool)
-            _extend(gate, longer, left - 1, alphabet, found)
+    twin = gate.fresh()
+    for event in events(run):
+        twin.record(event)
+    admitted = dict[tuple[str, tuple[tuple[str, Any], ...]], bool]()
+    for tool, args in {(move.tool, move.args) for move in alphabet if move.kind == "call"}:
+        verdict = twin.judge(TraceEvent(twin.version + 1, len(run), 1, "start", tool, dict(args)))
+        admitted[tool, args] = verdict.allow
+        if len(verdict.rules) == 1:
+            found.alone.add(verdict.rules[0])
+    for move in alphabet if left else ():
+        if move.kind == "call" and not admitted[move.tool, move.args]:
+            continue
+        if move.kind == "call" and move.answer == "ok":
+            found.called.add(move.tool)
+        _extend(gate, (*run, move), left - 1, alphabet, found)
 
 
 def rules(random: Random) -> str:
