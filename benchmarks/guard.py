@@ -35,6 +35,7 @@ from aios.guard.masking.mask import CallMasks, TokenMask
 from aios.ids import ContextId
 from benchmarks.common import BenchmarkError, Sheet, main, percentile
 from benchmarks.guard_peers import JudgingPeers, ResamplePeer
+from benchmarks.guard_solver import SolverProbes
 from benchmarks.guard_sweeps import Sweeps
 from benchmarks.timing import cpu
 
@@ -44,7 +45,6 @@ LOOK_FIRST = "rule look_first: require once ok get_order(order_id = o) before re
 ONCE = "rule refund_once: limit count of refund(order_id = o) per o to 1\n"
 MANY = 1000
 """Candidates of the cold mask."""
-_SOLVER = "no solver in this version: a rule that would need one is refused when it is loaded"
 _ORDER = {
     "type": "object",
     "properties": {"order_id": {"type": "string"}},
@@ -349,10 +349,11 @@ async def measure(quick: bool) -> Sheet:
     await sheet.attempt(sweeps.mask_by_candidates_and_vocabulary)
     await sheet.attempt(JudgingPeers(TOOLS, quick=quick).judging)
     await sheet.attempt(ResamplePeer(loaded, TOOLS, MODEL, quick=quick).resampling)
+    solver = SolverProbes(quick=quick)
+    await sheet.attempt(solver.decisions, "decision_with_solver_us", "decision_with_solver_p99_ms")
     steps = StepProbes(loaded, quick=quick)
     await sheet.attempt(steps.batch, "batch32_share_of_step")
     await sheet.attempt(steps.loss, "tokens_per_s_loss")
-    sheet.why |= dict.fromkeys(("decision_with_solver_us", "decision_with_solver_p99_ms"), _SOLVER)
     return sheet
 
 

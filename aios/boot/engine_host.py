@@ -34,6 +34,7 @@ from aios.abi.core import Ready
 from aios.abi.sched import Retention
 from aios.abi.syscalls import LlmGenerate
 from aios.abi.tools import ToolSpec
+from aios.boot.solver import open_solver
 from aios.config import EngineSettings, home
 from aios.engine import gpu
 from aios.engine.calibration import measure, rates_file, read_rates, write_rates
@@ -53,6 +54,7 @@ from aios.engine.tiers import Memory
 from aios.errors import AiosError
 from aios.formats.spelling import CallFormat, format_of
 from aios.guard.masking.mask import CallMasks
+from aios.guard.solving.client import Solver
 from aios.sched import make_planner, make_retention
 
 _log = logging.getLogger(__name__)
@@ -107,7 +109,8 @@ def run(connection: socket.socket, settings: HostSettings, began: float) -> None
     memory = make_memory(loaded, settings, make_copier(device, wire.wake), device)
     if device.type == "cuda":
         loaded = gpu.replaying(loaded, memory, max_rows=settings.max_rows)
-    engine = make_engine(loaded, memory, settings, on_ready=wire.wake)
+    solver = open_solver(on_answer=wire.wake)
+    engine = make_engine(loaded, memory, settings, on_ready=wire.wake, solver=solver)
     kept = rates_file(home() / "cache", fingerprint(loaded, settings), torch.get_num_threads())
     memory.gauges.rates = read_rates(kept) or measure(memory)
     write_rates(kept, memory.gauges.rates)
@@ -115,6 +118,7 @@ def run(connection: socket.socket, settings: HostSettings, began: float) -> None
     serve(engine, wire, describe(loaded, memory, settings, load_s=time.monotonic() - began))
     write_rates(kept, memory.gauges.rates)
     engine.close()
+    solver.close()
 
 
 def load(settings: HostSettings, device: torch.device) -> LoadedModel:
@@ -140,9 +144,14 @@ def make_copier(device: torch.device, on_done: Callable[[], None]) -> Copier:
 
 
 def make_engine(
-    loaded: LoadedModel, memory: Memory, settings: HostSettings, *, on_ready: Callable[[], None] = lambda: None
+    loaded: LoadedModel,
+    memory: Memory,
+    settings: HostSettings,
+    *,
+    on_ready: Callable[[], None] = lambda: None,
+    solver: Solver | None = None,
 ) -> Engine:
-    """Put model, memory and policies together."""
+    """Put model, memory and policies together. `solver`: for rules that relate numbers; it starts when one is asked."""
     spelling = format_of(loaded.tokenizer.template.source, settings.call_format)
     return Engine(
         loaded.model,
@@ -158,7 +167,7 @@ def make_engine(
         ),
         prompt=prompter(loaded, spelling),
         clock=time.monotonic,
-        mask_factory=CallMasks(loaded.tokenizer.token_bytes, loaded.tokenizer.special_ids, spelling),
+        mask_factory=CallMasks(loaded.tokenizer.token_bytes, loaded.tokenizer.special_ids, spelling, solver),
         call_format=spelling,
         shortcuts=shortcuts(settings),
         prefixes=PrefixTrees(memory) if shares_prefixes(loaded, settings) else None,

@@ -55,9 +55,9 @@ _SPARE_CPU_S = 2
 _FEASIBLE_S = 1.0
 EFFORT = 200_000
 """z3's own count of work for one check, after which it gives up: the same on every machine."""
-_MOST_LITERALS, _MOST_TERMS = 96, 20_000
-_MOST_GUESSES = 6
-"""Alternatives that are looked at before z3 is asked."""
+_MOST_LITERALS, _MOST_TERMS = 128, 20_000
+_AT_ONCE, _MOST_GUESSES = 3, 12
+"""Alternatives that are looked at before z3 is asked what is missing, and at all before it is asked for a model."""
 
 
 def serve(connection: socket.socket) -> None:
@@ -143,17 +143,21 @@ class System:
         rules = [self._rule(name, ask.formulas) for name in ask.rules]
         left = both(settled(rule, decided) for rule in rules)
         found: dict[int, list[Span]] = {target: [] for target in ask.targets}
-        self._guess(found, left, decided)
+        guesses = islice(alternatives(left), _MOST_GUESSES)
         if self._solver is None or not self._solver.is_fresh(terms):
             self._solver = Warm(terms, self._ranges)
         assumed = [*rules, *(equal({v: 1}, value) for v, value in ask.decided)]
         while True:
+            guessed = list(islice(guesses, _AT_ONCE))
+            for atoms in guessed:
+                self._add(found, atoms, decided)
             verdict = self._solver.check([*assumed, *_outside(found)])
             if verdict == z3.unsat:
                 return Spans(tuple(tuple(spans) for spans in found.values()))
             if verdict != z3.sat:
                 return Unknown("unknown", f"z3 gives up: {self._solver.reason()}")
-            self._widen(found, left, {**self._solver.values(), **decided}, decided)
+            if not guessed:
+                self._widen(found, left, decided)
             if any(len(spans) > ask.most_spans for spans in found.values()):
                 return Unknown("unknown", f"an argument can be in more than {ask.most_spans} spans")
 
@@ -164,26 +168,27 @@ class System:
             self._formulas[name] = read(told[name], len(self._ranges))
         return self._formulas[name]
 
-    def _guess(self, found: dict[int, list[Span]], left: Formula, decided: Values) -> None:
-        """Find spans without z3, which says afterwards what is missing."""
-        for atoms in islice(alternatives(left), _MOST_GUESSES):
-            self._add(found, self._with_ranges(atoms, found, decided))
-
-    def _widen(self, found: dict[int, list[Span]], left: Formula, values: Values, decided: Values) -> None:
+    def _widen(self, found: dict[int, list[Span]], left: Formula, decided: Values) -> None:
         """Add the spans around a model's values."""
+        assert self._solver is not None
+        values = {**self._solver.values(), **decided}
         atoms = reason(left, values)
         if atoms is None:
             raise ValueError("the model of z3 does not meet the formula")
-        self._add(found, self._with_ranges(atoms, found, decided), values)
+        self._add(found, atoms, decided, values)
 
-    def _with_ranges(self, atoms: list[Formula], found: dict[int, list[Span]], decided: Values) -> list[Formula]:
+    def _add(
+        self,
+        found: dict[int, list[Span]],
+        atoms: list[Formula],
+        decided: Values,
+        values: Values | None = None,
+    ) -> None:
+        """Add what the targets can be under some atoms; with a model, at least its values."""
         present = {v for atom in atoms for v, _ in atom[1]} | found.keys()
-        return [*atoms, *(bound for v in present - decided.keys() for bound in self._ranges[v])]
-
-    @staticmethod
-    def _add(found: dict[int, list[Span]], atoms: list[Formula], values: Values | None = None) -> None:
+        bounded = [*atoms, *(bound for v in present - decided.keys() for bound in self._ranges[v])]
         for target, spans in found.items():
-            one = shadow(atoms, target).span
+            one = shadow(bounded, target).span
             if values is not None and (one is None or not contains(one, values[target])):
                 one = values[target], values[target]
             if one is not None:

@@ -124,12 +124,11 @@ def _serve(connection: socket.socket, fault: str, times: int, hits: Path) -> Non
     while data := connection.recv(CHUNK_BYTES):
         for payload in reader.feed(data):
             request = REQUESTS.decode(payload)
+            is_hit = num_hits(hits) < times
+            if is_hit:
+                _hit(hits)  # before anything that could take too long
             right = Reply(request.id, door.answer(request.ask))
-            if num_hits(hits) < times:
-                _hit(hits)
-                FAULTS[fault](connection, right)
-            else:
-                _say(connection, right)
+            (FAULTS[fault] if is_hit else _say)(connection, right)
 
 
 def _hit(hits: Path) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 from aios.guard.language.sorts import sort_from_json
 from aios.guard.language.syntax import Sort
 from aios.guard.language.values import UNKNOWN, hashed, read
-from aios.guard.masking.linear import Joint, by_bounds
+from aios.guard.masking.asking import Asking, Deferred, NotYet
+from aios.guard.masking.joint import joint_of
 from aios.guard.masking.lists import Asked
 from aios.guard.masking.nodes import Node, Reader, Residual, element, reduced
 from aios.guard.masking.search import OfElements, Search
@@ -34,9 +35,11 @@ class Choices:
         found: dict[str, Any],
         defaults: dict[str, Any],
         texts: Mapping[str, Sequence[str]] = _NO_TEXTS,
-        joint: Joint = by_bounds,
+        *,
+        system: str = "",
+        asking: Asking | None = None,
     ) -> None:
-        """`texts`: what `seen` asks about, by scope; `joint`: see `aios.guard.masking.linear`."""
+        """`texts`: what `seen` asks about, by scope. `asking`: who is asked about related numbers, under this name."""
         self.params: dict[str, tuple[Sort, bool, bool]] = {
             name: (sort_from_json(sort), optional, nullable)
             for name, (sort, optional, nullable) in found["params"].items()
@@ -46,13 +49,17 @@ class Choices:
         """Whether the residuals may ask what occurs in the texts."""
         self.rules: list[tuple[str, Residual]] = [(rule, reader.node(node)) for rule, node in found["rules"]]
         self._defaults = defaults
-        self._search = Search(self._spaces(), joint)
+        self._search = Search(self._spaces())
+        self._asking = Asking() if asking is None else asking
+        self._joint = joint_of(system, (node for _, node in self.rules), self._search.spaces, self._asking)
         self._keys = {name: quoted(name)[1:] for name in self.params}
         self._mentioned: dict[str, dict[Any, Any]] = {}
         self._odd: set[str] = set()
         """Arguments that are asked about otherwise than by their values."""
         for _, node in self.rules:
             self._note(node)
+        self._dropped: frozenset[int] = frozenset()
+        """Identities of the residuals that are left to the gate, because the solver has no answer."""
         self._left: dict[Any, list[Asked] | None] = {}
         self._possible: dict[Any, bool] = {}
         self._fulfilled: dict[Any, tuple[list[Asked], bool]] = {}
@@ -122,23 +129,95 @@ class Choices:
         """Whether some values of the undecided arguments may satisfy all rules together."""
         place = _place(args)
         if place not in self._possible:
-            asked = self._asked(args, place)
-            self._possible[place] = asked is not None and all(map(self._can_hold, _apart(asked)))
+            try:
+                self._possible[place] = self._is_possible(args, place)
+            except NotYet:
+                return self._follows(args)
+            except Deferred:
+                self._defer()
+                return self.possible(args)
         return self._possible[place]
+
+    def _defer(self) -> None:
+        """Leave what relates the numbers to the gate, for as long as these residuals hold.
+
+        Half of it would be worse: what was let pass unasked would turn out to have no end.
+        """
+        assert self._joint is not None
+        related = (node for _, node in self.rules if isinstance(node, Node) and self._joint.relates(node))
+        self._dropped = frozenset(map(id, related))
+        self._joint = None
+        for found in (self._left, self._possible, self._fulfilled, self._written):
+            found.clear()
+
+    def _is_possible(self, args: Args, place: Any) -> bool:
+        asked = self._asked(args, place)
+        if asked is None:
+            return False
+        return all(self._can_hold(group, args) for group in _apart(asked))
+
+    def _follows(self, args: Args) -> bool:
+        """Whether it is known from what an argument could be before it was decided; for what is not answered yet."""
+        for name, value in args.items():
+            known = self._written.get((name, _place({other: args[other] for other in args if other != name})))
+            if known is not None and known.some.has(value):
+                return True
+        return False
+
+    @property
+    def relates(self) -> bool:
+        """Whether rules relate numbers to each other."""
+        return self._joint is not None
+
+    def is_settled(self, args: Args, names: Collection[str] = ()) -> bool:
+        """Whether all answers are there to say what is possible with `args`, and what `names` may be.
+
+        Asks for those that are not. Without them less counts as possible.
+        """
+        with self._asking.deciding():
+            if self._joint is None:
+                return True
+            if not names:
+                return self._follows(args) or self._is_known(args)
+            return all([self._is_known(args, name) for name in names])  # what one can be tells whether anything can
+
+    def _is_known(self, args: Args, name: str | None = None) -> bool:
+        try:
+            if name is None:
+                self._is_possible(args, _place(args))
+            else:
+                self._values(name, args)
+        except NotYet:
+            return False
+        except Deferred:
+            self._defer()
+        return True
 
     def _asked(self, args: Args, place: Any) -> list[Asked] | None:
         """What the rules still ask; None: one is certainly not true."""
         if place not in self._left:
-            left = [reduced(node, args) for _, node in self.rules]
+            left = [reduced(node, args) for _, node in self.rules if id(node) not in self._dropped]
             wrong = any(node is False or node is None for node in left)
             self._left[place] = None if wrong else [(node, True) for node in left if node is not True]
         return self._left[place]
 
-    def _can_hold(self, asked: list[Asked]) -> bool:
+    def _can_hold(self, asked: list[Asked], args: Args) -> bool:
+        if self._is_joint(asked):
+            assert self._joint is not None
+            found = self._joint.is_feasible(args)
+            if found is False:
+                return False
+            if found and not self._joint.is_loose:
+                return True
         place = frozenset(id(node) for node, _ in asked)
         if place not in self._fulfilled:  # kept with its nodes: an identity is that of a living node
             self._fulfilled[place] = (asked, self._search.is_possible(asked))
         return self._fulfilled[place][1]
+
+    def _is_joint(self, asked: list[Asked]) -> bool:
+        """Whether the group relates numbers of which several are open."""
+        names = self._joint.names if self._joint is not None else frozenset[str]()
+        return any(isinstance(node, Node) and not node.names.isdisjoint(names) for node, _ in asked)
 
     # --- one argument ----------------------------------------------------------------------------------------------
 
@@ -172,26 +251,52 @@ class Choices:
 
     def written(self, name: str, args: Args) -> Written:
         """The values that an undecided argument can take while it is present."""
+        try:
+            return self._values(name, args)
+        except NotYet:
+            return self._as_written(name, self._search.spaces[name].constant(False))
+        except Deferred:
+            self._defer()
+            return self.written(name, args)
+
+    def _values(self, name: str, args: Args) -> Written:
         place = (name, _place(args))
         if place not in self._written:
-            sort, _, nullable = self.params[name]
-            domain = self._domain(name, args)
-            self._written[place] = Written(domain.some, sort, null=nullable and domain.unknown)
+            self._written[place] = self._as_written(name, self._domain(name, args))
         return self._written[place]
 
+    def _as_written(self, name: str, domain: Domain) -> Written:
+        sort, _, nullable = self.params[name]
+        return Written(domain.some, sort, null=nullable and domain.unknown)
+
     def _domain(self, name: str, args: Args) -> Domain:
+        found = None
+        if self._joint is not None and name in self._joint.names:
+            found = self._joint.domain(name, args)
+            if found is not None and not self._joint.is_loose:
+                return found
+        searched = self._searched(name, args)
+        return searched if found is None else searched & found
+
+    def _searched(self, name: str, args: Args) -> Domain:
         space, asked = self._search.spaces[name], self._asked(args, _place(args))
         if asked is None:
             return space.constant(False)
         groups = _apart(asked)
         mine = [group for group in groups if any(isinstance(node, Node) and name in node.names for node, _ in group)]
-        if not all(self._can_hold(group) for group in groups if group not in mine):
+        if not all(self._can_hold(group, args) for group in groups if group not in mine):
             return space.constant(False)
         return self._search.domain(name, mine[0]) if mine else space.domain
 
     def can_take(self, name: str, args: Args) -> bool:
         """Whether the argument may be present at all."""
-        return not self.written(name, args).is_empty
+        try:
+            return not self._values(name, args).is_empty
+        except NotYet:  # one that must be there can be, if anything can
+            return not self.params[name][1] and self.possible(args)
+        except Deferred:
+            self._defer()
+            return self.can_take(name, args)
 
 
 def _with_elements(spaces: dict[str, Space]) -> dict[str, Space]:

@@ -19,6 +19,7 @@ from aios.abi.tools import ToolSpec
 from aios.formats.arguments import ArgumentsReader, Spot
 from aios.formats.calls import CallParser, Place
 from aios.formats.spelling import HERMES, CallFormat
+from aios.guard.masking.asking import Asking, Solver
 from aios.guard.masking.choices import Choices
 from aios.guard.masking.inside import Inside, inside, walked_inside
 from aios.guard.masking.shapes import Shapes, is_plain
@@ -70,7 +71,15 @@ class _Known:
 class CallMasks:
     """Makes call masks for one vocabulary and one spelling of calls. Implements `aios.abi.guard.MaskFactory`."""
 
-    def __init__(self, token_bytes: Sequence[bytes], special_ids: Iterable[int], format: CallFormat = HERMES) -> None:
+    def __init__(
+        self,
+        token_bytes: Sequence[bytes],
+        special_ids: Iterable[int],
+        format: CallFormat = HERMES,
+        solver: Solver | None = None,
+    ) -> None:
+        """`solver`: asked where rules relate open numbers in ways that are not settled here; it wakes the loop."""
+        self.asking = Asking(solver)
         vocabulary = Vocabulary(token_bytes, special_ids)
         self.vocabulary, self.format = vocabulary, format
         self.between = format.between.encode()
@@ -110,7 +119,7 @@ class CallMasks:
 
     def open(self, state: MaskState, tools: Sequence[ToolSpec]) -> "TokenMask":
         """Start a mask at the beginning of a generation's output."""
-        return TokenMask(self, Rulebook(state, tools), tuple(tools), CallParser(self.format))
+        return TokenMask(self, Rulebook(state, tools, asking=self.asking), tuple(tools), CallParser(self.format))
 
 
 class TokenMask:
@@ -124,6 +133,8 @@ class TokenMask:
         """Tokens that fail in strings about which no rule says anything, by what is decided; kept alike."""
         self._known: _Known | None = None
         """About the place at hand."""
+        self._has_given_up = False
+        """Whether it is to answer here although something is missing."""
 
     @property
     def version(self) -> int:
@@ -138,20 +149,22 @@ class TokenMask:
     def accept(self, token: int) -> None:
         """Take in a token's bytes."""
         self._parser.feed(self._masks.vocabulary.text[token])
-        self._known = None
+        self._known, self._has_given_up = None, False
 
     def steer(self, state: MaskState) -> None:
         """Go on with newer residuals."""
-        self._rulebook = Rulebook(state, self._tools, self._rulebook)
+        self._rulebook = Rulebook(state, self._tools, self._rulebook, self._masks.asking)
+        self._has_given_up = False
         self._places, self._free, self._known = {}, {}, None
 
     @property
     def is_ready(self) -> bool:
-        """Whether it can answer at once: it waits for nobody."""
-        return True
+        """Whether it can answer at once: no answer of the solver is missing."""
+        return self._has_given_up or self._rulebook.is_ready(self._parser)
 
     def give_up(self) -> None:
-        """Nothing is waited for."""
+        """Answer without what is missing here: less counts as possible."""
+        self._has_given_up, self._known = True, None
 
     def fork(self) -> "TokenMask":
         """Return an independent copy at the same point."""
@@ -194,6 +207,8 @@ class TokenMask:
         return bool(failed)
 
     def _here(self) -> _Known:
+        if self._known is None and self._has_given_up:
+            self._known = _Known()  # what is found without an answer is not kept
         if self._known is None:
             place = place_of(self._parser)
             found = self._places.get(place)

@@ -12,6 +12,7 @@ from aios.formats.arguments import Spot
 from aios.formats.calls import CallParser, Place
 from aios.guard.language.sorts import defaults
 from aios.guard.language.values import UNKNOWN, fits, hashed
+from aios.guard.masking.asking import Asking
 from aios.guard.masking.choices import TEXTS, Args, Choices
 
 _OUTSIDE = (Place.TEXT, Place.TAG, Place.AFTER)
@@ -20,9 +21,19 @@ _OUTSIDE = (Place.TEXT, Place.TAG, Place.AFTER)
 class Rulebook:
     """The residuals of one mask state, for the tools that are offered."""
 
-    def __init__(self, state: MaskState, tools: Sequence[ToolSpec], before: "Rulebook | None" = None) -> None:
-        """`before`: the book for the same tools that this one follows; what did not change is taken over."""
+    def __init__(
+        self,
+        state: MaskState,
+        tools: Sequence[ToolSpec],
+        before: "Rulebook | None" = None,
+        asking: Asking | None = None,
+    ) -> None:
+        """`before`: the book for the same tools that this one follows; what did not change is taken over.
+
+        `asking`: who is asked about related numbers.
+        """
         self.version = state.version
+        self._rules, self._asking = state.rules, asking
         self._residuals = state.residuals
         self._texts = state.residuals.get(TEXTS, {})
         self._choices = {
@@ -30,8 +41,17 @@ class Rulebook:
             for tool in tools
             if tool.name in state.residuals and "params" in state.residuals[tool.name]
         }
+        self.enabled: frozenset[str] = frozenset()
+        """Names of the tools that some arguments are allowed for, as far as it is known."""
+        self.is_settled = self.settle()
+        """Whether it is known of all tools."""
+
+    def settle(self) -> bool:
+        """Find out anew which tools are enabled; return whether all answers for that are there."""
+        # First whether the answers are there: one may come between the two.
+        self.is_settled = all([choices.is_settled({}) for choices in self._choices.values()])
         self.enabled = frozenset(name for name, choices in self._choices.items() if choices.possible({}))
-        """Names of the tools that some arguments are allowed for."""
+        return self.is_settled
 
     def _choices_of(self, tool: ToolSpec, before: "Rulebook | None") -> Choices:
         found = self._residuals[tool.name]
@@ -39,7 +59,7 @@ class Rulebook:
             known = before._choices[tool.name]
             if not known.reads_texts or before._texts == self._texts:
                 return known
-        return Choices(found, defaults(tool), self._texts)
+        return Choices(found, defaults(tool), self._texts, system=f"{self._rules} {tool.name}", asking=self._asking)
 
     def choices(self, tool: str) -> Choices:
         """The residuals of an offered tool."""
@@ -58,6 +78,23 @@ class Rulebook:
         """A rule that leaves the argument `name` only some values."""
         choices = self._choices[tool]
         return choices.narrowing(name, _read(choices, arguments) or {}) if name in choices.params else None
+
+    def is_ready(self, parser: CallParser) -> bool:
+        """Whether all answers are there that the test needs where the parser stands; asks for those that are not."""
+        if not self.is_settled and not self.settle():
+            return False
+        tool, reader = parser.tool, parser.reader
+        if reader is None or tool not in self.enabled:
+            return True
+        assert tool is not None
+        choices, args = self._choices[tool], _read(self._choices[tool], parser.arguments)
+        if args is None or not choices.relates:
+            return True
+        name = argument_name(parser)
+        if name and name not in args:
+            return name not in choices.params or choices.is_settled(args, [name])
+        # where a key comes next, only arguments that may be left out are in doubt: the others can be if anything can
+        return choices.is_settled(args, [n for n, param in choices.params.items() if param[1] and n not in args])
 
     # --- the test --------------------------------------------------------------------------------------------------
 
@@ -117,7 +154,10 @@ class Rulebook:
         """Whether the value under way can become an allowed one."""
         if name not in choices.params or name in args:
             return False
-        return choices.written(name, args).can_grow(written_value(parser), parser.reader)
+        written = written_value(parser)
+        if not written:
+            return choices.can_take(name, args)
+        return choices.written(name, args).can_grow(written, parser.reader)
 
 
 def argument_name(parser: CallParser) -> str:

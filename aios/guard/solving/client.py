@@ -153,11 +153,13 @@ class Solver:
             if refusal is not None:
                 self._settle(ticket, Unknown(*refusal))
                 return ticket
+            is_first = not self._flying
             if not self._is_ready or self._waiting:
                 self._waiting.append(ticket)
             else:
                 self._send(ticket)
-        self._wake()
+        if is_first:  # otherwise the thread is awake for the one before it
+            self._wake()
         return ticket
 
     def _refusal(self) -> _Failure | None:
@@ -244,8 +246,7 @@ class Solver:
         """Start, wait, answer, until closed."""
         while not self._is_closed:
             self._start_if_wanted()
-            self._wait()
-            failure = self._take_answers() or self._lateness()
+            failure = (self._take_answers() if self._wait() else None) or self._lateness()
             if failure is not None:
                 self._fail(failure)
         self._end_all()
@@ -264,15 +265,16 @@ class Solver:
             self._child, self._is_ready, self._since = child, False, time.monotonic()
             self._starts += 1
 
-    def _wait(self) -> None:
-        """Sleep until there is something to read, to write or to end, or a deadline is over."""
+    def _wait(self) -> bool:
+        """Sleep until there is something to read, to write or to end, or a deadline is over; whether the child can."""
         with self._lock:
             child, due = self._child, self._due()
         reading = [self._bell.fileno()] if child is None else [self._bell.fileno(), child.fileno()]
         writing = [child.fileno()] if child is not None and child.has_unsent else []
-        ready, _, _ = select.select(reading, writing, [], None if due is None else max(0.0, due - time.monotonic()))
-        if self._bell.fileno() in ready:
+        ready, able, _ = select.select(reading, writing, [], None if due is None else max(0.0, due - time.monotonic()))
+        if reading[0] in ready:
             self._bell.recv(4096)
+        return bool(able) or reading[-1] in ready
 
     def _due(self) -> float | None:
         """When the child must have spoken; the lock is held."""
