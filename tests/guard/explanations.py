@@ -80,7 +80,7 @@ def _filled(plan: tuple[dict[str, Any], ...]) -> Iterator[list[tuple[dict[str, A
 
 
 def _closed(step: dict[str, Any], text: str, number: int) -> dict[str, Any]:
-    if "confirm" in step:
+    if "tool" not in step:
         return step
     opened: dict[str, Any] = {"n": number, "a": text}
     return {**step, "args": {name: opened.get(name) if it is None else it for name, it in step["args"].items()}}
@@ -94,6 +94,16 @@ def _admitted(refused: Refused, steps: list[tuple[dict[str, Any], Any]]) -> bool
             for number in range(2):  # one principal each, as many as a rule here asks for
                 confirmed = {**step["confirm"], "by": f"p{number}"}
                 gate.record(TraceEvent(gate.version + 1, event.time, event.pid, "confirm", **confirmed))
+            continue
+        if "user" in step:
+            said = {"text": "", **step["user"]}
+            gate.record(TraceEvent(gate.version + 1, event.time, event.pid, "user", args=said))
+            continue
+        if "say" in step:
+            message = TraceEvent(gate.version + 1, event.time, event.pid, "assistant", args={"text": "", **step["say"]})
+            if not gate.judge(message).allow:
+                return False
+            gate.record(message)
             continue
         start = TraceEvent(gate.version + 1, event.time, event.pid, "start", step["tool"], step["args"])
         if not gate.judge(start).allow:
