@@ -135,6 +135,14 @@ def test_a_kept_plan_is_followed_and_tried_again() -> None:
     assert ending(s).allow
 
 
+def test_a_plan_makes_no_duty_overdue() -> None:
+    rules = "rule d: after ok work() do work() within 3 calls else undo()\nrule n: limit count of pay() to 1\n"
+    s = Scene(TOOLS + rules)
+    s.ok("work")
+    assert s.denied("pay", amount=1) == ("!viability",)  # 'work' could fail until it is too late: that is no way
+    assert s.denied("work") == ("!viability",)
+
+
 # --- the table -----------------------------------------------------------------------------------------------------
 
 
@@ -281,6 +289,30 @@ def test_under_v2_time_may_pass_at_will() -> None:
     soon = "rule d: after start work() do undo()\nrule r: require once within 1m start work() before undo()\n"
     assert Scene("viability V2\n" + TOOLS + soon).denied("work") == ("!viability",)
     assert Scene(TOOLS + soon).denied("work") == ()
+
+
+def test_under_v2_answers_come_in_any_order() -> None:
+    rules = (
+        "tool prepare() always ok\nrule a: require once ok prepare() before log()\n"
+        "rule d: after ok undo() do log() within 3 calls unless ok log()\n"
+        "rule n: limit count of log() within 3 calls to 1\n"
+    )
+    s = Scene("viability V2\n" + TOOLS + rules)
+    s.ok("prepare")
+    s.start("undo")
+    assert s.denied("log") == ("!viability",)  # answered before 'undo', it does not void what that opens
+    s = Scene(TOOLS + rules)
+    s.ok("prepare")
+    s.start("undo")
+    assert s.denied("log") == ()
+
+
+def test_under_v2_a_call_that_may_fail_is_no_plan() -> None:
+    rules = "rule d: after start work() do undo()\nrule r: require once ok pay() before undo()\n"
+    s = Scene("viability V2\n" + TOOLS + rules)
+    assert s.denied("work") == ("!viability",)
+    s.ok("pay", amount=1)
+    assert s.denied("work") == ()
 
 
 def test_under_v2_confirmations_and_users_are_not_counted_with() -> None:

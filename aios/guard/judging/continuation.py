@@ -52,7 +52,7 @@ class Continuation:
     def holds(self, gate: "RuleGate", pid: int, plan: Plan) -> bool:
         """Whether the plan, after an answer to each call that it does not speak of, leads to the end.
 
-        V2: the answers come first, in any order.
+        V1: done on the gate itself, which is a twin already. V2: the answers come first, in any order.
         """
         waiting = list(gate.monitor.facts(pid).outstanding.values())
         if self._level == "V2":
@@ -61,7 +61,7 @@ class Continuation:
             return bool(orders) and all(self._leads(gate, pid, (*order, *rest)) for order in orders)
         spoken = {move.cause for move in plan}
         first = (self._answers(one)[0] for one in waiting if one.call.seq not in spoken)
-        return self._leads(gate, pid, (*first, *plan))
+        return self._is_led(gate, pid, (*first, *plan), wait=0)
 
     def _orders(self, waiting: list[Outstanding]) -> list[Plan]:
         """The orders in which unanswered calls may be answered; none where there are too many."""

@@ -78,7 +78,7 @@ def as_of(made: CompiledDuty, duty: Duty, monitor: Monitor, time: int) -> Duty:
     shared: Facts = monitor.facts(SHARED)
     facts = shared if made.shared else monitor.facts(duty.pid)
     is_late = made.is_past(duty, time, facts.starts) and not is_under_way(made, duty, facts, shared)
-    return replace(duty, late=duty.late or is_late)
+    return replace(duty, late=True) if is_late and not duty.late else duty
 
 
 def _uncertain(calls: list[int]) -> list[Objection]:

@@ -44,12 +44,34 @@ class Slots:
             for rule in table.finishing
             if isinstance(rule.rule.body, Finish)
         ]
+        self.openings: dict[tuple[str, str], list[int]] = {}
+        """By kind and tool, as they are asked for."""
+        self.wanted = {index: self._tools(index) for index in table.program.duties}
+        """The tools that may do a duty; None: any."""
         self.conditional = {
             index
             for index in table.program.duties
             if isinstance(body := table.program.rules[index].rule.body, After) and body.event.where is not None
         }
         """Rules whose opening has a condition that may be another one once the event is taken in."""
+
+    def _tools(self, index: int) -> frozenset[str] | None:
+        body = self.table.program.rules[index].rule.body
+        assert isinstance(body, After)
+        found: set[str] = set()
+        for call in (body.duty, body.otherwise):
+            members = () if call is None else self.table.program.symbols.members(call.name, call.at)
+            if members is None:
+                return None
+            found.update(members)
+        return frozenset(found)
+
+    def opened(self, kind: str, tool: str) -> list[int]:
+        """The duties that an event may open."""
+        found = self.openings.get((kind, tool))
+        if found is None:
+            found = self.openings[kind, tool] = self.table.opened(kind, tool)
+        return found
 
     def suffice(self, monitor: Monitor, pid: int, call: Happening) -> bool:
         """Whether the process can come to its end after `call` (which may also be a message, or a tick: nothing)."""
@@ -81,8 +103,8 @@ class _Count:
                     return False
         waiting = [entry.call for entry in own.outstanding.values()]
         if call.kind != "tick":
-            kind = "start" if call.kind == "start" else "say"
-            if not self._enter(self._at(call, call.kind), self.slots.table.opened(kind, call.tool), self.jobs):
+            opened = self.slots.opened("start" if call.kind == "start" else "say", call.tool)
+            if opened and not self._enter(self._at(call, call.kind), opened, self.jobs):
                 return False
         if call.kind == "start":
             waiting.append(call)
@@ -112,7 +134,7 @@ class _Count:
     def _have_their_needs(self) -> bool:
         """Whether what the jobs need holds now, and neither the call nor what is done before them can change it."""
         jobs = list(self.jobs.values())
-        if not any(job.way.needs for job in jobs):
+        if not any([job.way.needs for job in jobs]):
             return True
         duties = self._hanging().union(*(job.way.tools for job in jobs if not job.is_last))
         for job in jobs:
@@ -147,7 +169,8 @@ class _Count:
         made = self.slots.table.program.duties[duty.rule]
         if duty.pid != self.pid and (made.window is None or not made.window.calls):
             return True  # another process's, and our calls take nothing from it
-        duty = as_of(made, duty, self.monitor, self.call.time)
+        if made.window is not None and not duty.late:
+            duty = as_of(made, duty, self.monitor, self.call.time)
         doing = self._doing(made, duty, facts)
         if doing is not None:
             self.needed.add(doing)
@@ -167,11 +190,14 @@ class _Count:
 
     def _doing(self, made: CompiledDuty, duty: Duty, facts: Facts) -> int | None:
         """The call that will do the duty if it is answered with ok, or the message that does it at once."""
-        call, waiting = self.call, list(facts.outstanding.values())
+        call, tools = self.call, self.slots.wanted[made.index]
+        waiting = [one for one in facts.outstanding.values() if tools is None or one.call.tool in tools]
         if made.now_wanted(duty).speaks:
             waiting = []
-        if call.kind in ("start", "assistant"):
+        if call.kind == "assistant" or (call.kind == "start" and (tools is None or call.tool in tools)):
             waiting.append(Outstanding(call, number=facts.starts + (call.kind == "start")))
+        if not waiting:
+            return None
         shared = self.monitor.facts(SHARED)
         return next((one.call.seq for one in waiting if self._does(made, duty, one, Frame({}, facts, shared, 0))), None)
 

@@ -55,17 +55,22 @@ class Viability:
         call = gate.read(event)
         if self._slots.suffice(gate.monitor, event.pid, call):
             return None
-        after = gate.twin(event.pid)
-        after.record(event)
-        known = self._followed(event)
-        found = known if self._continuation.holds(after, event.pid, known) else None
-        is_all = False
+        known, is_all = self._followed(event), False
+        found = known if known and self._continuation.holds(self._after(gate, event), event.pid, known) else None
+        after = gate
         if found is None:
+            after = self._after(gate, event)
             found, is_all = self._continuation.search(after, event.pid)
         if found is not None:
             self._found = (event.seq, found)
             return None
         return None if self._is_refuge(gate, event) else self._told(after, event, is_all=is_all)
+
+    @staticmethod
+    def _after(gate: "RuleGate", event: TraceEvent) -> "RuleGate":
+        after = gate.twin(event.pid)
+        after.record(event)
+        return after
 
     def note(self, event: TraceEvent) -> None:
         """An event happened."""

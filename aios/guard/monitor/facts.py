@@ -4,6 +4,7 @@ Plain state: no rule logic. Invariant: its size is that of live keys and windows
 """
 
 from collections.abc import MutableMapping
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -150,19 +151,21 @@ class Facts:
 
     def layered(self, node: Copy) -> "Facts":
         """A layer over these facts; `node` makes one over a table. Forgets which calls were settled before it."""
-        return replace(
-            self,
-            cells={name: Cells(cells.default, Layer(cells.rows)) for name, cells in self.cells.items()},
-            rows={name: rows.layered() for name, rows in self.rows.items()},
-            nodes=Layer(self.nodes, node),
-            charges=Layer(self.charges, _layered),
-            wild={rule: ledger.copy() for rule, ledger in self.wild.items()},
-            outstanding={seq: replace(call) for seq, call in self.outstanding.items()},
-            confirmations=Layer(self.confirmations, lambda _, unused: list(unused)),
-            confirmed_calls=Layer(self.confirmed_calls),
-            settled=set(),
-            duties=[replace(duty) for duty in self.duties],
-            origins=None if self.origins is None else self.origins.layered(),
+        return Facts(
+            {name: Cells(cells.default, Layer(cells.rows)) for name, cells in self.cells.items()},
+            {name: rows.layered() for name, rows in self.rows.items()},
+            Layer(self.nodes, node),
+            Layer(self.charges, _layered),
+            {rule: ledger.copy() for rule, ledger in self.wild.items()},
+            {seq: copy(call) for seq, call in self.outstanding.items()},
+            Layer(self.confirmations, lambda _, unused: list(unused)),
+            Layer(self.confirmed_calls),
+            self.starts,
+            self.last,
+            self.finished,
+            set(),
+            [copy(duty) for duty in self.duties],
+            None if self.origins is None else self.origins.layered(),
         )
 
     def is_settled(self, start: int) -> bool:

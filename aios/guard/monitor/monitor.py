@@ -195,7 +195,8 @@ class Monitor:
 
     def layered(self, *pids: int) -> "Monitor":
         """A monitor in the same state, for what concerns these processes: as good as a copy, at no cost."""
-        twin = Monitor(self.program)
+        twin = object.__new__(Monitor)
+        twin.program, twin.scopes, twin._extensions, twin.violations = self.program, {}, {}, []
         for scope in (SHARED, *pids):
             twin.scopes[scope] = self.facts(scope).layered(self._layered_table)
         twin._deadline = self._deadline
