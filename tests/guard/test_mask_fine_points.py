@@ -248,6 +248,15 @@ def test_what_is_unknown_cannot_be_written() -> None:
     assert written(mask(s), call("buy", '{"n": 3}')) == ""
 
 
+def test_two_rules_on_one_argument_both_count() -> None:
+    for first, second in (("n > 20", "n < 30"), ("n < 30", "n > 20")):
+        m = mask(scene(f"rule a: require {first} before buy(n)\nrule b: require {second} before buy(n)"))
+        for n in (2, 3, 19, 20, 21, 29, 30, 31, 210):
+            assert (written(m.fork(), call("buy", f'{{"n": {n}}}')) == "") is (20 < n < 30)
+        for digit in "123":  # nothing that begins with one or three lies between
+            assert (written(m.fork(), call("buy", f'{{"n": {digit}')) == "") is (digit == "2")
+
+
 def test_a_fork_with_another_argument_has_another_mask() -> None:
     m = mask(scene('rule a: forbid pay(amount, team = t) when amount > 5 and t = x\nconst x = "x"'))
     for amount in (5, 6, 5):

@@ -139,9 +139,17 @@ MASK = (
     Mutant(
         "unknown is enough for the mask",
         "guard/masking/choices.py",
-        "left = [reduced(node, args) for _, node in self.rules]",
-        "left = [found is None or found for found in (reduced(node, args) for _, node in self.rules)]",
+        "            left = [reduced(node, args) for _, node in self.rules if id(node) not in self._dropped]\n",
+        "            left = [reduced(node, args) for _, node in self.rules if id(node) not in self._dropped]\n"
+        "            left = [node is None or node for node in left]\n",
         f"{_FINE}::test_what_is_unknown_cannot_be_written",
+    ),
+    Mutant(
+        "of two conditions on an argument the later one counts",
+        "guard/masking/search.py",
+        "domains[name] = domains[name] & one if name in domains else one",
+        "domains[name] = one",
+        f"{_FINE}::test_two_rules_on_one_argument_both_count",
     ),
     Mutant(
         "what was found at a place is kept for other arguments",
@@ -153,9 +161,8 @@ MASK = (
     Mutant(
         "newer residuals leave the old findings in place",
         "guard/masking/mask.py",
-        "        self._rulebook = Rulebook(state, self._tools, self._rulebook)\n"
-        "        self._places, self._free, self._known = {}, {}, None\n",
-        "        self._rulebook = Rulebook(state, self._tools, self._rulebook)\n        self._known = None\n",
+        "        self._has_given_up = False\n        self._places, self._free, self._known = {}, {}, None\n",
+        "        self._has_given_up = False\n        self._known = None\n",
         "guard/test_mask.py::test_newer_residuals_take_effect_in_the_middle_of_a_name",
     ),
     Mutant(
