@@ -9,11 +9,22 @@ from random import Random
 import pytest
 
 from aios.guard.language.patterns import Pattern
+from aios.guard.masking.inside import inside
 from aios.guard.masking.languages import Holding, Language, Listed, Occurring, Ordered, Sized, single
+from aios.guard.masking.shapes import Shapes
 from aios.guard.masking.strings import Spelling
+from aios.guard.masking.vocabulary import Vocabulary, listed
 from aios.guard.monitor.origins import occurs
 
 CHARACTERS = 'ab"\\\n\x01_é€😀 -'
+WORDS = Vocabulary(
+    [bytes([byte]) for byte in range(256)]
+    + [
+        word.encode()
+        for word in ("ab", "aab", 'b"', '"}', 'a", "', '\\"', "\\n", "é€", "é", "a\\", "_ -", "baaab", "😀a", "")
+    ],
+    [],
+)
 Made = tuple[Language, Callable[[str], bool]]
 _SIGNS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 _HELD = {"starts": str.startswith, "ends": str.endswith, "contains": str.__contains__}
@@ -104,3 +115,25 @@ def test_what_may_follow_is_known_some_way_ahead() -> None:
     assert single(Sized(lambda count: count <= 7, 8)).depth((3,), 30) == 4
     assert single(Holding("contains", "ab")).depth((0,), 30) == 30
     assert single(Holding("starts", "ab")).depth((0,), 30) == 0
+
+
+@pytest.mark.parametrize("first", range(0, 60, 20))
+def test_the_tokens_of_a_place_are_those_that_pass_one_by_one(first: int) -> None:
+    shapes = Shapes(WORDS)
+    for seed in range(first, first + 20):
+        random = Random(seed)
+        spelling = Spelling(_made(random, random.randint(0, 3))[0])
+        written = json.dumps(_word(random, 3), ensure_ascii=False).encode()[:-1]
+        spot = spelling.read(written[1 : random.randint(1, len(written))])
+        if spot is None:
+            continue
+        found = inside(spelling, spot, WORDS, shapes)
+        staying, closing = set(listed(found.staying)), sorted(one for group in found.closing.values() for one in group)
+        for token, data in enumerate(WORDS.text):
+            body, quote, _ = data.partition(b'"') if not spot[1] else (data, b"", b"")
+            after = spelling.behind(spot, body)
+            if b"\\" in data or not quote:  # an escaped quote ends nothing
+                continue
+            assert (token in closing) is (after is not None and spelling.closes(after)), (seed, data)
+        plain = [token for token, data in enumerate(WORDS.text) if b'"' not in data and b"\\" not in data]
+        assert staying & set(plain) == {t for t in plain if spelling.behind(spot, WORDS.text[t]) is not None}, seed

@@ -1,12 +1,17 @@
 """What a vocabulary's tokens do inside of a text of a language: which stay in it, which end it.
 
-Owns the walk of the vocabulary's trie along the language's automaton. Where the next characters may be anything, only
-the tokens that are more than plain characters are walked. Knows vocabulary and languages; neither parser nor rules.
+Owns the walk of the vocabulary along the language's automaton: byte by byte along a trie where little can follow;
+otherwise tokens of plain characters together, place by place, as far as the next characters may not be anything.
+Knows vocabulary and languages; neither parser nor rules.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from aios.guard.masking.shapes import Shapes
+import numpy as np
+from numpy.typing import NDArray
+
+from aios.guard.masking.languages import Language
+from aios.guard.masking.shapes import Plain, Shapes
 from aios.guard.masking.strings import Spelling, Spot
 from aios.guard.masking.vocabulary import Bits, Trie, Vocabulary
 
@@ -23,12 +28,46 @@ class Inside(NamedTuple):
 def inside(spelling: Spelling, spot: Spot, vocabulary: Vocabulary, shapes: Shapes) -> Inside:
     """Find both for all tokens."""
     state, begun = spot
-    depth = 0 if begun else spelling.language.depth(state, shapes.longest)
-    if not depth:
+    if begun or spelling.language.is_sparse(state):  # only some bytes can follow
         staying, closing = walked_inside(spelling, spot, vocabulary.root, vocabulary.text)
         return Inside(vocabulary.bits(staying), closing)
-    staying, closing = walked_inside(spelling, spot, shapes.beyond(depth), vocabulary.text)
-    return Inside(vocabulary.bits(staying) | shapes.up_to(depth), closing)
+    staying, closing = walked_inside(spelling, spot, shapes.special, vocabulary.text)
+    free = spelling.language.depth(state, len(shapes.up_to) - 1)
+    found = vocabulary.bits(staying) | shapes.up_to[free]
+    if free < len(shapes.up_to) - 1:
+        found |= vocabulary.bits(_live(spelling.language, state, shapes.plain, free))
+    return Inside(found, closing)
+
+
+def _live(language: Language, state: Any, plain: Plain, free: int) -> NDArray[np.int64]:
+    """The plain tokens of more than `free` characters behind which the text is live."""
+    first = int(np.searchsorted(plain.lengths, free, side="right"))
+    states, at = [state], np.zeros(len(plain.tokens) - first, dtype=np.int64)
+    dead = np.zeros(len(at), dtype=bool)
+    for start, column in plain.columns:
+        skipped = max(start - first, 0)
+        active = np.flatnonzero(~dead[skipped:]) + skipped
+        if not len(active):
+            break
+        asked = at[active] * len(plain.alphabet) + column[active + first - start]
+        told, places = np.unique(asked, return_inverse=True)
+        states, numbers = _stepped(language, states, told, plain.alphabet)
+        at[active] = numbers[places]
+        dead[active] = numbers[places] < 0
+    return plain.tokens[first:][~dead]
+
+
+def _stepped(
+    language: Language, states: list[Any], asked: NDArray[np.int64], alphabet: list[str]
+) -> tuple[list[Any], NDArray[np.int64]]:
+    """The states behind pairs of a state and a character; and the number of each one's; -1: it is not live."""
+    found: dict[Any, int] = {}
+    numbers = []
+    for pair in asked.tolist():
+        number, char = divmod(pair, len(alphabet))
+        after = language.step(states[number], alphabet[char])
+        numbers.append(found.setdefault(after, len(found)) if language.is_live(after) else -1)
+    return list(found), np.array(numbers, dtype=np.int64)
 
 
 def walked_inside(

@@ -274,6 +274,11 @@ class Language:
             found = self._reps[state] = [*sorted(marks), *self._alphabet.representatives(marks)]
         return found
 
+    def is_sparse(self, state: Any) -> bool:
+        """Whether only characters that stand for themselves can follow."""
+        others = self._alphabet.representatives(self.marks(state))
+        return not any(self.is_live(self.step(state, char)) for char in others)
+
     def between(self, state: Any, low: int, high: int) -> list[str]:
         """The same for the characters with these code points."""
         marks = self.marks(state)

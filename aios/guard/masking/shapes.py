@@ -30,8 +30,6 @@ class Shapes:
         self._vocabulary, self._format = vocabulary, format
         self._standing: dict[bytes, bool] = {}
         """Tails of tokens → whether they can stand behind some string."""
-        self._up_to: dict[int, Bits] = {}
-        self._beyond: dict[int, Trie] = {}
 
     def prepare(self) -> None:
         """Make the tables now; the first mask that needs them does not wait."""
@@ -84,30 +82,26 @@ class Shapes:
         return self._vocabulary.having(b"]", b"}")
 
     @cached_property
-    def _lengths(self) -> NDArray[np.int64]:
-        """By token: its characters, where it is nothing but plain ones; 0: it is more than that, or has no text."""
+    def plain(self) -> "Plain":
+        """The tokens that are nothing but whole characters that need no escape."""
         text = self._vocabulary.text
-        plain = (len(data.decode()) if data and _is_simple(data) else 0 for data in text)
-        return np.fromiter(plain, dtype=np.int64, count=len(text))
+        tokens = [token for token, data in enumerate(text) if data and _is_simple(data)]
+        tokens.sort(key=lambda token: len(text[token].decode()))
+        return Plain([text[token].decode() for token in tokens], np.array(tokens, dtype=np.int64))
 
-    @property
-    def longest(self) -> int:
-        """Characters of the longest token of plain characters."""
-        return max(1, int(self._lengths.max(initial=1)))
+    @cached_property
+    def special(self) -> Trie:
+        """All other tokens."""
+        plain = frozenset(self.plain.tokens.tolist())
+        return self._vocabulary.trie(token for token in range(len(self._vocabulary.text)) if token not in plain)
 
-    def up_to(self, count: int) -> Bits:
-        """Tokens of at most so many plain characters."""
-        if count not in self._up_to:
-            lengths = self._lengths
-            self._up_to[count] = self._vocabulary.bits(np.flatnonzero((lengths > 0) & (lengths <= count)))
-        return self._up_to[count]
-
-    def beyond(self, count: int) -> Trie:
-        """All other tokens, as a trie."""
-        if count not in self._beyond:
-            lengths = self._lengths
-            self._beyond[count] = self._vocabulary.trie(np.flatnonzero((lengths == 0) | (lengths > count)).tolist())
-        return self._beyond[count]
+    @cached_property
+    def up_to(self) -> list[Bits]:
+        """By a number of characters: the plain tokens that have no more."""
+        plain = self.plain
+        longest = int(plain.lengths[-1]) if len(plain.lengths) else 0
+        ends = np.searchsorted(plain.lengths, np.arange(longest + 1), side="right")
+        return [self._vocabulary.bits(plain.tokens[:end]) for end in ends]
 
     def course(self, data: bytes, start: int) -> bool | None:
         """Whether the rest of a token from `start` is plain text of a string (True) or can stand in none (False).
@@ -137,6 +131,24 @@ class Shapes:
 
     def _before(self, token: int) -> bytes:
         return self._vocabulary.text[token].partition(b'"')[0]
+
+
+class Plain:
+    """Texts of tokens by rising length, as arrays: a column for each place of a character."""
+
+    def __init__(self, texts: list[str], tokens: NDArray[np.int64]) -> None:
+        self.tokens = tokens
+        self.lengths = np.array([len(text) for text in texts], dtype=np.int64)
+        self.alphabet = sorted({char for text in texts for char in text})
+        """All characters, numbered by their place here."""
+        numbers = {char: number for number, char in enumerate(self.alphabet)}
+        longest = int(self.lengths[-1]) if texts else 0
+        starts = np.searchsorted(self.lengths, np.arange(longest), side="right")
+        self.columns = [
+            (int(start), np.array([numbers[text[place]] for text in texts[start:]], dtype=np.int64))
+            for place, start in enumerate(starts)
+        ]
+        """By place: the first token that has a character there, and the numbers of the characters from it on."""
 
 
 def _grouped(tokens: Iterable[int], key: Callable[[int], bytes]) -> dict[bytes, tuple[int, ...]]:
