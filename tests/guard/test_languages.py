@@ -135,5 +135,5 @@ def test_the_tokens_of_a_place_are_those_that_pass_one_by_one(first: int) -> Non
             if b"\\" in data or not quote:  # an escaped quote ends nothing
                 continue
             assert (token in closing) is (after is not None and spelling.closes(after)), (seed, data)
-        plain = [token for token, data in enumerate(WORDS.text) if b'"' not in data and b"\\" not in data]
+        plain = [token for token, data in enumerate(WORDS.text) if data and b'"' not in data and b"\\" not in data]
         assert staying & set(plain) == {t for t in plain if spelling.behind(spot, WORDS.text[t]) is not None}, seed

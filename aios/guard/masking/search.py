@@ -8,6 +8,7 @@ Knows sets and spaces; neither bytes nor tokens.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from aios.guard.language.values import UNKNOWN
 from aios.guard.masking.linear import Joint, by_bounds
 from aios.guard.masking.lists import Asked, Lists, linked
 from aios.guard.masking.nodes import OPPOSITE, Node, Residual, reduced, renamed
@@ -182,9 +183,14 @@ class Search:
         choice = self._choice(later, domains)
         if choice is not None:
             name, values = choice
+            space = self.spaces[name]
             for value in values:
-                inner = Domain(False, self.spaces[name].finite([value]))
+                inner = Domain(False, space.finite([value]))
                 yield from self._solve(list[Asked](later), {**domains, name: inner}, [], loose=loose)
+            if domains.get(name, space.domain).unknown and name not in _needed(later):
+                todo = [(reduced(node, {name: UNKNOWN}), wanted) for node, wanted in later]
+                inner = Domain(True, space.none)
+                yield from self._solve(list[Asked](todo), {**domains, name: inner}, [], loose=loose)
             return
         yield from self._wide(later, domains, loose=loose)
 
@@ -204,7 +210,6 @@ class Search:
         for name in _asked_about(later):
             domain = domains.get(name, self.spaces[name].domain)
             members = domain.some.members()
-            # absent, it makes every relation unknown: neither true nor false
             if members is not None and len(members) <= _MOST_BRANCHES:
                 return name, members
         return None
@@ -212,6 +217,10 @@ class Search:
     def _wide(self, later: Open, domains: dict[str, Domain], *, loose: bool) -> Iterator[Way]:
         """Relations between arguments that may have many values each."""
         later, found = list(later), dict(domains)
+        for name in _needed(later):
+            found[name] = Domain(False, found.get(name, self.spaces[name].domain).some)
+            if found[name].is_empty:
+                return
         for node, wanted in later:
             if node.head == "pair" and _sign(node, wanted) == "=":
                 _, left, right = node.parts
@@ -303,6 +312,15 @@ def _rows(rows: Mapping[Any, Any], other: Residual, space: Space, wanted: bool) 
 
 def _asked_about(later: Open) -> list[str]:
     return sorted({name for node, _ in later for name in node.names})
+
+
+def _needed(later: Open) -> set[str]:
+    """The arguments without which some relation is unknown: neither true nor false."""
+    found: set[str] = set()
+    for node, _ in later:
+        sources = node.parts[0] if node.head in ("all", "some") else node.names
+        found |= {name for name in sources if isinstance(name, str)}
+    return found
 
 
 def _sign(node: Node, wanted: bool) -> str:
