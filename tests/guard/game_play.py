@@ -136,7 +136,7 @@ def played(seed: int, length: int = 14) -> tuple[str | None, Counter[str]]:
         play.seen["left out"] += 1
         wrong = None
     play.seen["in the table"] += play.gate._viability.table.is_complete
-    play.seen["stuck under V0"] += play.seen["V0 gets stuck"] > 0
+    play.seen["stuck under V0"] += _may_get_stuck(play)
     return (None if wrong is None else f"seed {seed}: {wrong}"), play.seen
 
 
@@ -191,5 +191,13 @@ def played_for_certain(seed: int, length: int = 12) -> tuple[str | None, Counter
     except TooLarge:
         play.seen["left out"] += 1
         wrong = None
-    play.seen["stuck under V0"] += play.seen["V0 gets stuck"] > 0
+    play.seen["stuck under V0"] += _may_get_stuck(play)
     return (None if wrong is None else f"seed {seed}: {wrong}"), play.seen
+
+
+def _may_get_stuck(play: Play) -> bool:
+    """Whether rules alone would let the agent of this game walk into a dead end."""
+    try:
+        return play.seen["V0 gets stuck"] > 0 or Solver(play.game).has_dead_end()
+    except TooLarge:
+        return False

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 Plan = tuple[Move, ...]
 Moves = Callable[["RuleGate", int], Iterator[tuple[Move, ...]]]
-_LIKELY, _ALL = 60, 400
+_LIKELY, _ALL = 60, 240
 """Moves tried."""
 _LONGEST = 10
 """Moves of a plan."""
