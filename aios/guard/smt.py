@@ -46,7 +46,7 @@ from aios.guard.solving.messages import (
     Unknown,
     Unsat,
 )
-from aios.guard.solving.projection import Span, beside, contains, merged, shadow
+from aios.guard.solving.projection import Span, beside, contains, covers, merged, reach, shadow
 
 CHUNK_BYTES = 256 * 1024
 MEMORY_MB = 512
@@ -188,11 +188,19 @@ class System:
         present = {v for atom in atoms for v, _ in atom[1]} | found.keys()
         bounded = [*atoms, *(bound for v in present - decided.keys() for bound in self._ranges[v])]
         for target, spans in found.items():
+            if values is None and spans and _is_covered(bounded, target, spans):
+                continue
             one = shadow(bounded, target).span
             if values is not None and (one is None or not contains(one, values[target])):
                 one = values[target], values[target]
             if one is not None:
                 found[target] = merged([*spans, one])
+
+
+def _is_covered(atoms: list[Formula], target: int, spans: list[Span]) -> bool:
+    """Whether the atoms can add nothing to what was found of the target."""
+    most = reach(atoms, target)
+    return most is None or covers(spans, most)
 
 
 def _within(index: int, span: Span) -> list[Formula]:

@@ -160,7 +160,7 @@ class Choices:
         """Whether it is known from what an argument could be before it was decided; for what is not answered yet."""
         for name, value in args.items():
             known = self._written.get((name, _place({other: args[other] for other in args if other != name})))
-            if known is not None and known.some.has(value):
+            if known is not None and (known.null if value is UNKNOWN else known.some.has(value)):
                 return True
         return False
 

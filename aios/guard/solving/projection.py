@@ -31,12 +31,26 @@ class Shadow(NamedTuple):
 def shadow(atoms: Iterable[Formula], target: int) -> Shadow:
     """Return the values of `target` for which the other variables can be chosen."""
     conditions, is_exact = _gathered(atoms), True
-    while (variable := _next(conditions, target)) is not None:
+    for variable in _order(conditions, target):
         conditions, is_whole = _without(conditions, variable)
         is_exact = is_exact and is_whole
         if len(conditions) > _MOST:
             return Shadow(None, False)
     return Shadow(_span(conditions, target), is_exact)
+
+
+def reach(atoms: Iterable[Formula], target: int) -> Span | None:
+    """Return what the atoms over `target` alone leave of it: its values lie within. None: nothing."""
+    return _span(_gathered(atom for atom in atoms if len(atom[1]) == 1 and atom[1][0][0] == target), target)
+
+
+def covers(spans: Iterable[Span], inner: Span) -> bool:
+    """Whether all of a span lies in one of the spans, which are apart."""
+    first, last = inner
+    return any(
+        (low is None or (first is not None and low <= first)) and (high is None or (last is not None and last <= high))
+        for low, high in spans
+    )
 
 
 def contains(span: Span, value: int) -> bool:
@@ -87,20 +101,20 @@ def _add(conditions: _Conditions, terms: Summands, bound: int) -> None:
         conditions[terms] = bound
 
 
-def _next(conditions: _Conditions, target: int) -> int | None:
-    """The variable to eliminate: one that loses nothing if there is one, then one that leaves little."""
-    above: dict[int, list[int]] = {}
-    below: dict[int, list[int]] = {}
+def _order(conditions: _Conditions, target: int) -> list[int]:
+    """The variables to eliminate: first those that lose nothing, then those that leave little."""
+    sides: dict[int, list[int]] = {}
     for terms in conditions:
         for variable, c in terms:
-            (above if c > 0 else below).setdefault(variable, []).append(c)
-    best, least = None, (True, 0)
-    for variable in above.keys() | below.keys():
-        up, down = above.get(variable, ()), below.get(variable, ())
-        cost = bool(up and down) and max(up) > 1 and min(down) < -1, len(up) * len(down)
-        if variable != target and (best is None or cost < least):
-            best, least = variable, cost
-    return best
+            side = sides.setdefault(variable, [0, 0, 0, 0])
+            place = 0 if c > 0 else 1
+            side[place] += 1
+            side[place + 2] = max(side[place + 2], abs(c))
+    sides.pop(target, None)
+    if len(sides) < 2:
+        return list(sides)
+    costs = {v: (min(most_up, most_down) > 1, ups * downs) for v, (ups, downs, most_up, most_down) in sides.items()}
+    return sorted(costs, key=lambda variable: (costs[variable], variable))
 
 
 def _without(conditions: _Conditions, variable: int) -> tuple[_Conditions, bool]:
@@ -124,12 +138,15 @@ def _without(conditions: _Conditions, variable: int) -> tuple[_Conditions, bool]
 
 
 def _combine(conditions: _Conditions, first: tuple[int, Summands], second: tuple[int, Summands], bound: int) -> None:
-    found: dict[int, int] = {}
-    for factor, terms in (first, second):
-        for variable, c in terms:
-            found[variable] = found.get(variable, 0) + factor * c
+    factor, terms = first
+    found = {variable: factor * c for variable, c in terms}
+    factor, terms = second
+    for variable, c in terms:
+        found[variable] = found.get(variable, 0) + factor * c
     divisor = gcd(*found.values()) or 1
-    _add(conditions, tuple((v, c // divisor) for v, c in sorted(found.items()) if c), bound // divisor)
+    kept = [(v, c // divisor) for v, c in found.items() if c]
+    kept.sort()
+    _add(conditions, tuple(kept), bound // divisor)
 
 
 def _span(conditions: _Conditions, target: int) -> Span | None:
