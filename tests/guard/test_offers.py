@@ -1,5 +1,7 @@
 """What a core without masks is offered and told is what the gate would say."""
 
+from typing import Any
+
 import pytest
 
 from aios.abi.chat import ToolCall
@@ -80,3 +82,37 @@ def test_an_objection_names_the_rule_and_what_is_open() -> None:
     told = offers.objection(state, SPECS, CALLS[4])
     assert told is not None
     assert "'small'" in told
+
+
+_MORE = """
+tool find(code: Str, n: Int, price: Decimal(2), rough: Decimal(2, round), items: [Str], note: Str?)
+"""
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ('code matches "[A-Z]{2}(?:-[0-9]+)?"', {"code": {"pattern": "^(?:[A-Z]{2}(?:-[0-9]+)?)$"}}),
+        (r'code matches "\\d+"', {}),
+        ('code matches "a$"', {}),
+        ('starts(code, "#W.")', {"code": {"pattern": r"^#W\."}}),
+        ('ends(code, "(1)")', {"code": {"pattern": r"\(1\)$"}}),
+        ("len(code) <= 3 and len(code) > 1", {"code": {"maxLength": 3, "minLength": 2}}),
+        ("len(items) >= 1", {"items": {"minItems": 1}}),
+        ("n < 5 and n >= 0 and n <= 9", {"n": {"maximum": 4, "minimum": 0}}),
+        ("price < 2.50", {"price": {"exclusiveMaximum": 2.5}}),
+        ("price >= 1", {"price": {"minimum": 1}}),
+        ('not code matches "a"', {}),
+        ("n <= 3 or price > 1", {}),
+        ("n != 3", {}),
+        ("rough <= 3", {}),
+    ],
+)
+def test_what_is_asked_of_one_argument_alone_stands_in_its_schema(rule: str, expected: dict[str, Any]) -> None:
+    kinds = {"code": "string", "n": "integer", "price": "number", "rough": "number", "items": "array", "note": "string"}
+    spec = _spec("find", **kinds)
+    gate = compile_rules(f"{_MORE}rule r: require {rule} before find(code, n, price, rough, items)", tools=[spec])
+    (offered,) = Offers().offer(gate.mask_state(1, 2.0), [spec])
+    properties = offered.parameters["properties"].items()
+    found = {name: {word: told for word, told in schema.items() if word != "type"} for name, schema in properties}
+    assert {name: told for name, told in found.items() if told} == expected

@@ -14,11 +14,14 @@ from aios.abi.chat import ToolCall
 from aios.abi.guard import TraceEvent
 from aios.formats.calls import render_call
 from aios.guard.judging.gate import RuleGate
+from aios.guard.language.sorts import defaults
+from aios.guard.masking.choices import FALSE, TEXTS, TRUE, UNSURE, Choices, worth
 from aios.guard.masking.mask import CallMasks, TokenMask
 from tests.guard.monkey import HEAD, VOCABULARY, opened
 from tests.guard.random_masks import SPECS, call, rules, scene
 
 MASKS = CallMasks(VOCABULARY, [len(VOCABULARY) - 1])
+DEFAULTS = {spec.name: defaults(spec) for spec in SPECS}
 _TOKENS: dict[int, list[int]] = {}
 for _token, _text in enumerate(VOCABULARY[:-1]):
     _TOKENS.setdefault(_text[0], []).append(_token)
@@ -60,6 +63,24 @@ def test_the_calls_that_can_be_written_are_those_that_the_gate_admits(first: int
             )
             verdicts.append(allowed)
     assert 0.2 < sum(verdicts) / len(verdicts) < 0.8
+
+
+@pytest.mark.parametrize("first", range(0, 120, 40))
+def test_what_is_left_of_the_rules_says_of_whole_calls_what_the_gate_says(first: int) -> None:
+    for seed in range(first, first + 40):
+        random = Random(seed)
+        text = rules(random)
+        gate = scene(random, text)
+        left = gate.mask_state(1, 60.0).residuals
+        for _ in range(12):
+            tool, args = call(random)
+            denied = gate.judge(TraceEvent(999, 60.0, 1, "start", tool, args)).rules
+            choices = Choices(left[tool], DEFAULTS[tool], left.get(TEXTS, {}))
+            read = choices.complete({name: choices.read(name, value) for name, value in args.items()})
+            for rule, node in choices.rules:
+                bits = worth(node, read)
+                assert bits in (TRUE, FALSE, UNSURE), f"seed {seed}: {rule} {node}\n{text}"
+                assert (bits == TRUE) is (rule not in denied), f"seed {seed}: {rule} {node} {args}\n{text}"
 
 
 _SHOW = """

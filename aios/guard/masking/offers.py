@@ -1,10 +1,14 @@
 """The guard for a core that cannot mask: which tools to offer, how narrow, and what to say against a call.
 
 Owns the way from a mask state to a request. Does not know endpoints. What it leaves out no rule lets pass; what it
-leaves in the gate still judges. A schema is narrowed only by constants that stand alone (`arg = c`, `arg in {…}`).
+leaves in the gate still judges. A schema is narrowed by what is asked of one argument alone: constants, bounds,
+lengths, patterns that both dialects read alike.
 """
 
+import math
+import re
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from typing import Any
 
 from aios.abi.chat import ToolCall
@@ -14,6 +18,9 @@ from aios.guard.masking.standing import Rulebook
 
 _NARROWED = frozenset({"Str", "Id", "Bool"})
 """Sorts whose constants are written in a residual as in JSON."""
+_PLAIN_PATTERN = re.compile(r"(?:[\w #@:;,=<>!&%~'/\"-]|\[[\w #@:;,/-]+\]|\(\?:|[()|*+?]|\{\d+(?:,\d*)?\})*", re.ASCII)
+"""Patterns that mean the same to `re` and in a JSON schema: no classes by letter, no anchors, no escapes."""
+_SIGNS = re.compile(r"[\\^$.*+?()\[\]{}|/]")
 
 
 class Offers:
@@ -53,31 +60,17 @@ class Offers:
 
 
 def narrowed(tool: ToolSpec, found: dict[str, Any]) -> ToolSpec:
-    """Return the tool with arguments that rules fix to constants as `enum`; the same tool where they fix none."""
+    """Return the tool with what single rules ask of single arguments in its schema; the same tool where they do not."""
     properties = tool.parameters.get("properties", {})
-    fixed: dict[str, list[Any]] = {}
-    for name, values in _constants(found):
-        if name in properties and "$ref" not in properties[name]:
-            fixed[name] = [value for value in fixed.get(name, values) if value in values]
-    if not fixed:
-        return tool
-    changed = {name: {**properties[name], "enum": values} for name, values in fixed.items()}
-    return tool.model_copy(update={"parameters": {**tool.parameters, "properties": {**properties, **changed}}})
-
-
-def _constants(found: dict[str, Any]) -> Iterator[tuple[str, list[Any]]]:
+    changed: dict[str, dict[str, Any]] = {}
     for _, residual in found["rules"]:
         for part in _conjuncts(residual):
-            match part:
-                case ["cmp", "=", name, value]:
-                    values = [value]
-                case ["in", name, values]:
-                    pass
-                case _:
-                    continue
-            sort, is_optional, _ = found["params"][name]
-            if sort[0] in _NARROWED and not is_optional:
-                yield name, list(values)
+            name, told = _told(part, found["params"])
+            if told and name in properties and "$ref" not in properties[name]:
+                changed[name] = _tightened(changed.get(name, properties[name]), told)
+    if not changed:
+        return tool
+    return tool.model_copy(update={"parameters": {**tool.parameters, "properties": {**properties, **changed}}})
 
 
 def _conjuncts(residual: Any) -> Iterator[Any]:
@@ -86,3 +79,70 @@ def _conjuncts(residual: Any) -> Iterator[Any]:
             yield from _conjuncts(part)
     else:
         yield residual
+
+
+def _told(part: Any, params: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The argument that an atom is about, and what a schema says of it; empty where none can."""
+    match part:
+        case ["cmp", "=", name, value] if _is_written_so(name, params):
+            return name, {"enum": [value]}
+        case ["in", name, values] if _is_written_so(name, params):
+            return name, {"enum": list(values)}
+        case ["cmp", sign, name, {"n": bound}] if _kind(name, params) in ("Int", "Decimal") and not params[name][0][2]:
+            return name, _bounds(sign, Fraction(bound), "minimum", "maximum", _kind(name, params) == "Int")
+        case ["len", sign, name, {"n": size}]:
+            what = {"List": "Items", "Str": "Length", "Id": "Length"}.get(_kind(name, params))
+            return name, {} if what is None else _bounds(sign, Fraction(size), f"min{what}", f"max{what}", True)
+        case ["text", kind, name, text]:
+            pattern = _pattern(kind, text)
+            return name, {} if pattern is None else {"pattern": pattern}
+    return "", {}
+
+
+def _kind(name: str, params: dict[str, Any]) -> str:
+    return str(params[name][0][0]) if name in params else ""
+
+
+def _is_written_so(name: str, params: dict[str, Any]) -> bool:
+    """Whether the argument's constants are written in a residual as in JSON, and none stands for its absence."""
+    return _kind(name, params) in _NARROWED and not params[name][1]
+
+
+def _bounds(sign: str, bound: Fraction, low: str, high: str, is_whole: bool) -> dict[str, Any]:
+    """What a comparison with a number says of the least and the greatest value."""
+    if sign == "!=":
+        return {}
+    found: dict[str, Any] = {}
+    if sign in ("=", "<", "<="):
+        found[high] = math.ceil(bound) - 1 if sign == "<" and is_whole else math.floor(bound) if is_whole else bound
+    if sign in ("=", ">", ">="):
+        found[low] = math.floor(bound) + 1 if sign == ">" and is_whole else math.ceil(bound) if is_whole else bound
+    if sign in ("<", ">") and not is_whole:
+        found = {f"exclusive{word.capitalize()}": value for word, value in found.items()}
+    return {word: _number(value) for word, value in found.items() if word[:3] != "min" or value > 0 or low == "minimum"}
+
+
+def _number(value: Fraction | int) -> int | float:
+    return int(value) if value == int(value) else float(value)
+
+
+def _pattern(kind: str, text: str) -> str | None:
+    """The pattern of a schema, which may match anywhere; None where the dialects might differ."""
+    if kind == "matches":
+        return f"^(?:{text})$" if _PLAIN_PATTERN.fullmatch(text) else None
+    quoted = _SIGNS.sub(r"\\\g<0>", text)
+    return {"starts": f"^{quoted}", "ends": f"{quoted}$"}.get(kind, quoted) if text.isprintable() else None
+
+
+def _tightened(schema: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
+    """A schema that also says what was told; of two patterns the first stays."""
+    found = dict(schema)
+    for word, value in told.items():
+        if word == "enum":
+            found[word] = [one for one in schema.get(word, value) if one in value]
+        elif word == "pattern":
+            found.setdefault(word, value)
+        else:
+            closer = max if word.lower().startswith(("min", "exclusivemin")) else min
+            found[word] = closer(value, schema[word]) if word in schema else value
+    return found

@@ -173,3 +173,67 @@ MASK = (
         f"{_FINE}::test_a_prefix_can_grow_exactly_into_the_numbers_that_begin_with_it",
     ),
 )
+
+_CHOICES = "guard/test_choices.py"
+_LANGUAGES = "guard/test_languages.py"
+_WHOLE = "guard/test_permissive.py::test_what_is_left_of_the_rules_says_of_whole_calls_what_the_gate_says"
+_MONKEY = "guard/test_monkey.py::test_no_beginning_that_is_let_through_is_without_an_end_or_refused"
+
+SETS = (
+    Mutant(
+        "a text may end wherever it can go on",
+        "guard/masking/strings.py",
+        "return not spot[1] and self.language.is_final(spot[0])",
+        "return not spot[1]",
+        f"{_LANGUAGES}::test_a_text_is_let_through_byte_by_byte_where_the_conditions_hold_of_it",
+    ),
+    Mutant(
+        "part of a word that was seen was seen",
+        "guard/masking/languages.py",
+        "return any(self._ends[place] for place in state)",
+        "return True",
+        f"{_LANGUAGES}::test_a_text_is_let_through_byte_by_byte_where_the_conditions_hold_of_it",
+    ),
+    Mutant(
+        "a token is one character longer than may follow",
+        "guard/masking/languages.py",
+        "                return count\n",
+        "                return count + 1\n",
+        f"{_LANGUAGES}::test_the_tokens_of_a_place_are_those_that_pass_one_by_one",
+    ),
+    Mutant(
+        "a full list takes one more element",
+        "guard/masking/lists.py",
+        "if most is not None and most <= size:",
+        "if most is not None and most < size:",
+        _MONKEY,
+    ),
+    Mutant(
+        "less is less or equal among open numbers",
+        "guard/masking/linear.py",
+        '"<=" if "=" in one else "<"',
+        '"<="',
+        f"{_CHOICES}::test_open_numbers_bound_each_other",
+    ),
+    Mutant(
+        "a value is looked for where it must not be",
+        "guard/masking/joining.py",
+        '(canonical(node[3]) == key) is (node[1] == "=")',
+        "canonical(node[3]) == key",
+        f"{_CHOICES}::test_what_hangs_on_a_whole_argument_is_drawn_out_of_a_quantifier",
+    ),
+    Mutant(
+        "a row that is possible only decides",
+        "guard/masking/partial.py",
+        "part = (conjunction if exists else disjunction)([part, None])",
+        "pass",
+        f"{_CHOICES}::test_a_row_that_may_go_allows_nothing",
+    ),
+    Mutant(
+        "lists of different length are held against each other",
+        "guard/masking/nodes.py",
+        "    if len({len(one) for one in lists}) > 1:\n        return None\n",
+        "    lists = [one[: min(map(len, lists))] for one in lists]\n",
+        _WHOLE,
+    ),
+)

@@ -12,19 +12,17 @@ from random import Random
 from aios.abi.chat import ToolCall
 from aios.abi.guard import TraceEvent
 from aios.formats.calls import render_call
-from aios.guard.language.sorts import defaults
 from aios.guard.masking.choices import FALSE, TEXTS, TRUE, UNSURE, Choices, worth
 from aios.guard.workbench.classes import GATE, SOLVER, classes
 from tests.guard.monkey import HEAD, Monkey, opened
 from tests.guard.random_masks import SPECS, call, rules, scene
-from tests.guard.test_permissive import MASKS, judged, passes
+from tests.guard.test_permissive import DEFAULTS, MASKS, judged, passes
 from tests.prove.check import Check, Outcome
 
 _FIRST = 1 << 20
 """Seeds beyond those of the tests."""
 INEXACT = {SOLVER, GATE}
 """Classes of arguments for which the mask alone promises nothing."""
-_DEFAULTS = {spec.name: defaults(spec) for spec in SPECS}
 
 
 def monkey(seed: int) -> Outcome:
@@ -76,7 +74,7 @@ def residuals(seed: int) -> Outcome:
     for _ in range(25):
         tool, args = call(random)
         denied = set(gate.judge(TraceEvent(999, 60.0, 1, "start", tool, args)).rules)
-        choices = Choices(left[tool], _DEFAULTS[tool], left.get(TEXTS, {}))
+        choices = Choices(left[tool], DEFAULTS[tool], left.get(TEXTS, {}))
         read = choices.complete({name: choices.read(name, value) for name, value in args.items()})
         for rule, node in choices.rules:
             bits = worth(node, read)
