@@ -6,8 +6,10 @@ with that one place of the rule file answered otherwise, names another set of de
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from random import Random
+from typing import Any
 
 from aios.abi.guard import TraceEvent
 from aios.errors import RuleError
@@ -16,7 +18,7 @@ from aios.guard.judging.gate import RuleGate, compile_rules
 from aios.guard.monitor.program import word
 from aios.guard.workbench.replay import open_duties
 from tests.guard.grown_rules import rules
-from tests.guard.mutants import Mutants
+from tests.guard.mutants import RARE, Mutants, bent_to
 from tests.guard.random_traces import events, proposals
 from tests.guard.reference import Reference
 
@@ -32,27 +34,30 @@ class Comparison:
     finding: str | None = None
 
 
-def compiled(random: Random) -> tuple[RuleGate, str]:
+def compiled(random: Random, **wishes: str) -> tuple[RuleGate, str]:
     """A rule file that the compiler takes; those with unsupported parts are drawn again."""
     while True:
-        text = rules(random)
+        text = rules(random, **wishes)
         try:
             return compile_rules(text, complete=True), text
         except RuleError as error:
-            assert "not supported yet" in str(error), f"{error}\n{text}"
+            assert error.kind == "unsupported", f"{error}\n{text}"
 
 
-def compare(seed: int, *, length: int = 14, width: int = 10, mutants: int = 1) -> Comparison:
+def compare(seed: int, *, length: int = 14, width: int = 10, mutants: int = 3) -> Comparison:
     """Compare both over one rule file and one trace, at each of its events; stop at the first difference."""
     random, found = Random(seed), Comparison()
-    gate, text = compiled(random)
+    target = list(RARE)[seed % len(RARE)]
+    gate, text = compiled(random, **(bent_to(target) if random.random() < 0.8 else {}))
     reference = Reference(text)
-    changed = Mutants(reference.file, random)
+    changed = Mutants(reference.file, random, target)
+    favourites = changed.tools
     trace: list[TraceEvent] = []
     script = events(random, random.randint(length // 2, length))
     event = next(script, None)
     while event is not None and found.finding is None:
-        asked = [*proposals(random, trace, width), *([event] if event.kind in ("start", "assistant", "finish") else [])]
+        judged = [event] if event.kind in ("start", "assistant", "finish") else []
+        asked = [*proposals(random, trace, width, favourites), *judged]
         is_allowed = True
         for one in asked:
             answer = reference.judge(trace, one)
@@ -61,14 +66,14 @@ def compare(seed: int, *, length: int = 14, width: int = 10, mutants: int = 1) -
             if theirs != list(answer["value"].items()):
                 found.finding = told(seed, text, trace, f"{one}\n gate {theirs}\n reference {answer['value']}")
                 return found
-            _count(found.counts, one, answer["value"])
+            _count(found.counts, answer["value"])
             for _ in range(mutants):
                 found.counts.update(changed.decisive(trace, one, answer["rules"]))
         happens = event.kind not in ("start", "assistant", "finish") or is_allowed or random.random() < 0.3
         if happens:
             trace.append(event)
             gate.record(event)
-            found.finding = differing_ends(gate, reference, trace)
+            found.finding = _compare_duties(gate, reference, trace, changed, found.counts)
         try:
             event = script.send(happens)
         except StopIteration:
@@ -92,19 +97,24 @@ def denials(gate: RuleGate, event: TraceEvent, *, in_full: bool) -> list[tuple[s
     return found + [(one.id, word(one.value)) for one in objections(gate.monitor, event.pid, call)]
 
 
-def differing_ends(gate: RuleGate, reference: Reference, trace: list[TraceEvent]) -> str | None:
+def _compare_duties(
+    gate: RuleGate, reference: Reference, trace: list[TraceEvent], changed: Mutants, counts: Counter[str]
+) -> str | None:
     """What the two say of duties after a trace, if they differ."""
     if not gate.program.duties:
         return None
-    expected = reference.settled(trace)
+    settled = reference.settled(trace)
+    counts.update(changed.decisive_for_duties(trace, settled))
     duties = [{name: duty[name] for name in ("rule", "pid", "opened")} for duty in open_duties(gate)]
     broken = [found._asdict() for found in gate.monitor.violations]
-    for what, theirs, ours in (("duties", duties, expected["duties"]), ("violations", broken, expected["violations"])):
-        if sorted(map(repr, map(sorted, map(dict.items, theirs)))) != sorted(
-            map(repr, map(sorted, map(dict.items, ours)))
-        ):
+    for what, theirs, ours in (("duties", duties, settled["duties"]), ("violations", broken, settled["violations"])):
+        if _sorted(theirs) != _sorted(ours):
             return f"{what}\n gate {theirs}\n reference {ours}"
     return None
+
+
+def _sorted(found: Iterable[dict[str, Any]]) -> list[str]:
+    return sorted(repr(sorted(one.items())) for one in found)
 
 
 def told(seed: int, text: str, trace: list[TraceEvent], difference: str) -> str:
@@ -126,7 +136,8 @@ def short(event: TraceEvent) -> str:
     return said + (f" {list(event.labels)}" if event.labels else "")
 
 
-def _count(counts: Counter[str], event: TraceEvent, values: dict[str, str]) -> None:
+def _count(counts: Counter[str], values: dict[str, str]) -> None:
     counts["triples"] += 1
     counts["deny" if values else "allow"] += 1
     counts["unknown"] += "unknown" in values.values()
+    counts.update(f"decisive_{rule}" for rule in values if rule.startswith("!"))

@@ -7,6 +7,7 @@ does happen. `tests.guard.random_traces` makes traces and calls for the same too
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from random import Random
 
 TOOLS = """viability V0
@@ -32,6 +33,8 @@ register c: Int = 0 on ok h() set c + 1 on err h() set 0
 register c: Int = 1 on start any() if once err any() set c + 1 ~on user() set 0~
 register c: Int = 0 on ok g() where (result.v <= 1) set result.v on ok g() set c + 1
 register c: Int on ok f() set count of ok f()
+register c: Int = 0 on ok g() if seen(result.k) set c + 1 on ok f() if once (c > 0) set 0
+register c: Int = 0 on start any() if previously (known(c) and c < 2) set c + 1
 register w[i]: Int = 1 on ok g(a = o) each x in result.rows ~if x.n > 0~ at (x.id) set x.n
 register w[i]: Int on ok g(a = o) each x in result.rows if x.id != o at (x.id) set x.n - 1
 register w[i]: Int = 0 on ok f(a = o) each x in result.m at (o) set x
@@ -66,9 +69,13 @@ shared relation all(o, v) on start f(a = o) add (o, 1) on ok g(a = o) add (o, re
 def _by_name(text: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for line in text.strip().splitlines():
-        words = re.findall(r"\w+", line)
-        found.setdefault(words[2] if words[0] == "shared" else words[1], []).append(line)
+        found.setdefault(_name(line), []).append(line)
     return found
+
+
+def _name(line: str) -> str:
+    words = re.findall(r"\w+", line)
+    return str(words[2] if words[0] == "shared" else words[1])
 
 
 STORES = _by_name(_STORES)
@@ -107,6 +114,8 @@ HEADS: tuple[tuple[str, Scope], ...] = (
     ("fg(a)", {"a": "Id"}),
     ("most(a)", {"a": "Id"}),
     ("swap(l, m)", {"l": "Ids", "m": "Ids"}),
+    ("swap(l, m)", {"l": "Ids", "m": "Ids"}),
+    ("swap(l, m)", {"l": "Ids", "m": "Ids"}),
     ("swap(l, m, a)", {"l": "Ids", "m": "Ids", "a": "Id"}),
     ("put(j)", {"j": "Json"}),
     ("put(j, z, i)", {"j": "Json", "z": "Rec", "i": "Int"}),
@@ -118,11 +127,17 @@ HEADS: tuple[tuple[str, Scope], ...] = (
 )
 
 
+_WINDOWS = (
+    "within 1s", "within 3s", "within 1 calls", "within 2 calls", "between 1s and 4s", "between 2s and 9s",
+    "between 2 calls and 3 calls", "between 1 calls and 2 calls",
+)  # fmt: skip
+
+
 class Grower:
     """Grows the formulas of one rule file."""
 
-    def __init__(self, random: Random, stores: frozenset[str]) -> None:
-        self.random, self.stores = random, stores
+    def __init__(self, random: Random, stores: frozenset[str], bent: str = "") -> None:
+        self.random, self.stores, self.bent = random, stores, bent
 
     def one(self, *options: str) -> str:
         return self.random.choice(options)
@@ -193,6 +208,15 @@ class Grower:
         agg = f"{self.one('sum', 'min', 'max', 'distinct')}({term})" if term else "count"
         return f"{agg} of {pattern} {self.window()}".strip()
 
+    def measured(self, place: Place) -> str:
+        """An aggregate of what calls brought, in a window more often than not."""
+        a = self.one("", f"a = {self.id(place)}")
+        agg = self.one("sum", "min", "max", "distinct")
+        if "n" in place.scope or self.random.random() < 0.5:
+            return f"{agg}(result.v) of ok {self.one('f', 'g')}({a}) {self.window(often=True)}"
+        kind, term = self.one("ok", "start", "err"), self.one("n", "n", "2 * n", "n + 1")
+        return f"{agg}({term}) of {kind} f({a}) {self.window(often=True)}"
+
     def rows_tally(self, place: Place) -> str:
         names, over, inner = self.domain(place)
         numbers = [n for n, sort in inner.items() if sort == "Int" and n in names.split(", ")]
@@ -212,16 +236,7 @@ class Grower:
     # -- events
 
     def window(self, *, often: bool = False) -> str:
-        if self.random.random() < (0.3 if often else 0.5):
-            return ""
-        return self.one(
-            "within 3s",
-            "within 5s",
-            "within 2 calls",
-            "within 3 calls",
-            "between 1s and 6s",
-            "between 2 calls and 3 calls",
-        )
+        return "" if self.random.random() < (0.3 if often else 0.5) else self.one(*_WINDOWS)
 
     def event(self, place: Place, *, plain: bool = False) -> str:
         """An event pattern."""
@@ -314,30 +329,45 @@ class Grower:
 
     def focused(self, place: Place) -> str:
         """A short formula on which a verdict hangs by itself."""
-        past, not_ = replace(place, past=True), self.one("", "not ")
-        tallies: list[Callable[[Place], str]] = [self.events_tally, self.rows_tally, self.rows_tally]
-        options = [
-            f"{self.random.choice(tallies)(place)} {self.sign()} {self.one('0', '1', '1', '2', 'few')}",
-            f"{self.random.choice(tallies)(place)} {self.sign()} {self.one('0', '1', '1', '2', 'few')}",
-            f"{self.stored(place)}",
-            f"{self.stored(place)}",
-            f"{not_}once {self.window(often=True)} ({self.event(past)})",
-            f"always {self.window(often=True)} not ({self.event(past)})",
-            f"{not_}(not ({self.event(past)}) since {self.window(often=True)} ({self.event(past)}))",
-            f"({self.quantified(place, 0)})",
-            self.functional(place),
+        if self.bent and self.random.random() < 0.85:
+            return self.stored(place) if self.bent == "stores" else self.windowed()
+        numbers = ("0", "1", "1", "2", "2.5", "few")
+        kinds: list[Callable[[], str]] = [
+            lambda: f"{self.measured(place)} {self.sign()} {self.one(*numbers)}",
+            lambda: f"{self.rows_tally(place)} {self.sign()} {self.one(*numbers)}",
+            lambda: self.stored(place),
+            lambda: self.stored(place),
+            self.windowed,
+            self.windowed,
+            lambda: f"({self.quantified(place, 0)})",
+            lambda: self.functional(place),
         ]
         if not place.ending and "text" not in place.scope:
-            options += [
-                self.called(place),
-                self.one("confirmed within 3s", "confirmed by 2", "confirmed by 2 within 5s"),
+            kinds += [
+                lambda: self.called(place),
+                lambda: self.one("confirmed within 3s", "confirmed by 2", "confirmed by 2 within 5s"),
             ]
-        return self.random.choice(options)
+        return self.random.choice(kinds)()
+
+    def windowed(self) -> str:
+        """A past operator whose window matters: about what happens often."""
+        events = ("ok g()", "ok f()", "start f()", "ok any()", "user()", "err any()", "start any()", "ok fg()")
+        event, other, win = self.one(*events), self.one(*events), self.one(*_WINDOWS)
+        return self.one(
+            f"once {win} {event}",
+            f"not once {win} {event}",
+            f"always {win} not {event}",
+            f"always {win} ({event} or {other} or say() or confirm())",
+            f"not {other} since {win} {event}",
+            f"(not {other} since {win} {event}) or {event}",
+            f"count of {event} {win} {self.sign()} {self.one('1', '2')}",
+            f"once ({event} where (once {win} {other}))",
+        )
 
     def stored(self, place: Place) -> str:
         """A comparison of what a register holds."""
         a, number = self.id(place), self.one("0", "1", "2")
-        options = [f"{self.number(place)} {self.sign()} {self.number(place)}"]
+        options = [] if self.bent else [f"{self.number(place)} {self.sign()} {self.number(place)}"]
         for name in ("c", "w", "sh", "sc", "d2"):
             if self.has(name, place):
                 read = f"{name}[{a}]" if name in ("w", "sh") else name
@@ -349,12 +379,23 @@ class Grower:
                     "pair": 'x.k = "x"',
                     "all": f"x.v {self.sign()} {number}",
                 }[name]
-                options += [f"({self.one('exists', 'forall')} x in {name}: x.o = {a} and {row})"] * 2
+                options += [
+                    f"(exists x in {name}: x.o = {a} and {row})",
+                    f"(forall x in {name}: x.o != {a} or {row})",
+                    f"count over x in {name} where (x.o = {a}) {self.sign()} {self.one('0', '1', '1', '2')}",
+                    f"count over x in {name} {self.sign()} {self.one('1', '2')}",
+                ]
         if self.has("r", place):
             options += [f"r[{a}] {self.one('=', '!=')} {self.one(*QUOTED)}"] * 2
         if self.has("two", place):
             options += [f'two[{a}, "red"]']
-        return self.random.choice(options)
+        if self.has("u", place):
+            options += [f'u {self.one("=", "!=")} "go"']
+        if self.has("rec", place):
+            options += [f"rec.x {self.sign()} {number}"]
+        if self.has("q", place):
+            options += [f"q {self.one('=', '!=')} {a}"]
+        return self.random.choice(options or ["known(lucky)"])
 
     def quantified(self, place: Place, depth: int) -> str:
         names, over, inner = self.domain(place)
@@ -486,6 +527,8 @@ class Grower:
             options += [f"r[{a}] = {self.one(*QUOTED)}"] * 2 if self.has("r", place) else []
             options += [f"q {self.one('=', '!=')} {a}", "known(q)"] if self.has("q", place) else []
             options += [f"known(sh[{a}])"] if self.has("sh", place) else []
+            options += ["seen(lucky)", '"red" in labels("go")', '"blue" in labels(context)']
+            options += [f"{name} {self.sign()} {self.one('1', 'few')}" for name in (*place.of("Num"), *place.of("Int"))]
             return self.random.choice(options)
         options = [f"{self.tally(place)} {self.sign()} {self.number(place)}"] * 3
         options += [f"{self.id(place)} {self.one('=', '!=')} {self.id(place)}", f'{self.id(place)} in {{"x", "z"}}']
@@ -516,13 +559,30 @@ class Grower:
 # ------------------------------------------------------------------------------------------------------ declarations
 
 
-def rules(random: Random) -> str:
-    """A rule file."""
-    names = [name for name in STORES if random.random() < 0.4]
-    stores = [_store(random, random.choice(STORES[name])) for name in names]
-    grower = Grower(random, frozenset(names))
-    made = [rule(grower, number) for number in range(random.randint(2, 4))]
-    return "\n".join([TOOLS + "\n".join(stores), *made]) + "\n"
+def rules(random: Random, *, having: str = "", holding: str = "", bent: str = "") -> str:
+    """A rule file, if possible of rules `having` what a pattern says, about a store `holding` what another says.
+
+    `bent`: what the rules shall mostly speak of, "stores" or "windows".
+    """
+    names = [name for name in STORES if random.random() < (0.06 if holding else 0.25)]
+    stores = {name: _store(random, random.choice(STORES[name])) for name in names}
+    if holding:
+        wanted = random.choice([line for lines in STORES.values() for line in lines if re.search(holding, line)])
+        name = _name(wanted)
+        stores[name] = _drawn(lambda: _store(random, wanted), holding, 20)
+        having = rf"^rule .*\b{name}\b"
+    grower = Grower(random, frozenset(stores), bent)
+    made = [_drawn(partial(rule, grower, number), having, 60) for number in range(random.randint(2, 4))]
+    return "\n".join([TOOLS + "\n".join(stores.values()), *made]) + "\n"
+
+
+def _drawn(draw: Callable[[], str], pattern: str, tries: int) -> str:
+    """The first text that matches, else the last."""
+    for _ in range(tries):
+        text = draw()
+        if re.search(pattern, text):
+            break
+    return text
 
 
 def _store(random: Random, text: str) -> str:
@@ -542,13 +602,17 @@ def rule(grower: Grower, number: int) -> str:
         return begin + _after(grower, shared)
     if form == "finish":
         place = Place({}, shared, ending=True)
-        phi = grower.focused(place) if random.random() < 0.5 else grower.formula(place, 2)
+        phi = grower.focused(place) if random.random() < (0.9 if grower.bent else 0.5) else grower.formula(place, 2)
         return begin + f"finish requires {phi}"
     head, scope = random.choice(HEADS)
     if "q" in grower.stores and not shared and random.random() < 0.1:
         head, scope = "g(a = q)", {}
     place = Place(scope, shared)
-    phi = grower.focused(place) if random.random() < 0.5 else grower.formula(place, random.randint(0, 3))
+    phi = (
+        grower.focused(place)
+        if random.random() < (0.9 if grower.bent else 0.5)
+        else grower.formula(place, random.randint(0, 3))
+    )
     if form == "require":
         return begin + f"require {phi} before {head}"
     return begin + f"forbid {head}" + (f" when {phi}" if random.random() < 0.93 else "")
@@ -602,7 +666,7 @@ def _after(grower: Grower, shared: bool) -> str:
     text += random.choice(("", "", "within 3s ", "within 1s ", "within 2 calls ", "within 1 calls ", "within 3 calls "))
     if random.random() < 0.45:
         text += f"unless {grower.formula(place, random.randint(0, 2))} "
-    if random.random() < 0.35:
+    if random.random() < 0.5:
         text += f"else {_owed(grower, scope)}"
     return text
 

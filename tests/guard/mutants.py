@@ -4,7 +4,7 @@ Knows the reference's trees. A place is a formula, a term, a window, a condition
 name says which construct it is. A place is *decisive* where the changed file makes another set of rules deny.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, replace
 from random import Random
 from typing import Any
@@ -56,7 +56,47 @@ _COMMON = {
     "rule limit shared", "known", "event start", "rule forbid shared", "event ok", "or", "!=", "times", "rule finish",
     "implies", ">", "forall set", "plus", "exists set", "rule after", "name key", "name path",
 }  # fmt: skip
-"""Constructs that prove decisive often: a place of another is tried first."""
+"""Constructs that prove decisive often: theirs are tried less."""
+_WINDOW = {
+    "within time": r"within \d+s", "within calls": r"within \d+ calls", "between time": r"between \d+s",
+    "between calls": r"between \d+ calls",
+}  # fmt: skip
+_ASKS = "^(shared )?rule .*(require|forbid|finish) .*"
+RARE: dict[str, tuple[str, str]] = {
+    **{f"{win} of {op}": (f"{_ASKS}{op} {text}", "") for win, text in _WINDOW.items()
+       for op in ("once", "always", "since")},
+    **{f"{win} of of": (rf"{_ASKS}(count|sum|min|max|distinct)\S* of [^=<>!]*{text}", "")
+       for win, text in _WINDOW.items()},
+    **{f"{agg} of": (rf"{_ASKS}{agg}\(.* of ", "") for agg in _AGGREGATES[1:]},
+    **{f"{agg} over": (rf"{_ASKS}{agg}.* over ", "") for agg in _AGGREGATES},
+    **{f"{op} zip": (f"{_ASKS}{op} [^:]* in zip", "") for op in ("exists", "forall")},
+    **{f"register {part}": ("", rf"^register .*{text}") for part, text in
+       (("if", " if "), ("each", " each "), ("at", r" at \("), ("second clause", " on .* on "), ("default", " = "))},
+    **{f"relation {part}": ("", f"relation .*{text}") for part, text in
+       (("if", " if "), ("each", " each "), ("second clause", " on .* on "), ("latest by", "latest by"), ("on", ""))},
+    "register on": ("", "^register"), "shared register on": ("", "^shared register"),
+    "shared relation on": ("", "^shared relation"), "name key": ("", r"^register \w\["),
+    "name path": ("", "register rec"),
+    **{f"after {part}": (rf"after .*{text}", "") for part, text in
+       (("if", " if "), ("else", r" within \d+s .*else "), ("unless", " unless "),
+        ("within time", r" within \d+s .*else"),
+        ("within calls", " calls "))},
+    **{part: (rf"{_ASKS}{part}\(", "") for part in ("subset", "subbag", "contains", "starts", "ends", "seen", "len")},
+    "zip": (f"{_ASKS}zip", ""), "confirmed by": (f"{_ASKS}confirmed by", ""),
+    "confirmed within": (f"{_ASKS}confirmed within", ""), "where": (r"\) where ", ""), "plus": (rf"{_ASKS} \+ ", ""),
+    "limit within calls": (r"limit .* within \d+ calls", ""), "limit min": (r"limit min\(", ""),
+    "limit max": (r"limit max\(", ""), "limit distinct": (r"limit distinct\(", ""),
+    **{f"event {kind} any": (rf"{kind} any\(", "") for kind in ("start", "ok", "err", "lost")},
+    "rule after": ("after ", ""), "rule after shared": ("shared .*after ", ""), "matches": (f"{_ASKS}matches", ""),
+}  # fmt: skip
+"""Constructs that seldom prove decisive: each is the target of some cases. With patterns of its rules and stores."""
+
+
+def bent_to(target: str) -> dict[str, str]:
+    """How rule files are to be drawn for a target."""
+    having, holding = RARE[target]
+    bent = "stores" if holding else "windows" if target.startswith(("within", "between")) else ""
+    return {"having": having, "holding": holding, "bent": bent}
 
 
 class _Mutated(World):
@@ -70,39 +110,79 @@ class _Mutated(World):
 class Mutants:
     """The places of one rule file."""
 
-    def __init__(self, file: File, random: Random) -> None:
-        self._random, self._file = random, file
+    def __init__(self, file: File, random: Random, target: str = "") -> None:
+        self._random, self._file, self.target = random, file, target
         self._rules = {rule.id: list(_rule_places(file, rule)) for rule in file.rules}
         self._stores = {store.name: list(_store_places(file, store)) for store in file.stores.values()}
-        self._near: dict[str, list[list[Place]]] = {}
+        self._near: dict[str, dict[str, list[File]]] = {}
+        self._duties = _named(place for rule in file.rules if rule.form == "after" for place in self._rules[rule.id])
 
     def decisive(self, trace: Sequence[TraceEvent], event: TraceEvent, denied: Sequence[str]) -> Iterator[str]:
-        """Names `decisive_…` of what proves decisive for a triple: one place drawn, and every rule that denies."""
-        for rule in denied:
-            if rule.startswith("!"):
-                yield f"decisive_{rule}"
-        places = [self._random.choice(places) for places in self._near_to(event) for _ in range(2)]
-        if not places:
-            return
-        name, file = min((self._random.choice(places) for _ in range(3)), key=lambda place: place[0] in _COMMON)
-        answer = Reference.of(file, _Mutated).judge(trace, event)
-        if set(answer["rules"]) != set(denied):
-            yield f"decisive_{name}"
+        """Name `decisive_…` the place drawn, if it proves decisive for a triple."""
+        drawn = self._draw(self._near_to(event))
+        if drawn is not None:
+            name, file = drawn
+            answer = Reference.of(file, _Mutated).judge(trace, event)
+            if set(answer["rules"]) != set(denied):
+                yield f"decisive_{name}"
 
-    def _near_to(self, event: TraceEvent) -> list[list[Place]]:
-        """The places that a judgement may read: per rule about this event, and per store that such a rule reads."""
-        tool = event.tool if event.kind == "start" else event.kind
+    def decisive_for_duties(self, trace: Sequence[TraceEvent], settled: dict[str, Any]) -> Iterator[str]:
+        """The same for a whole trace: violations and open duties are what hangs on the place."""
+        drawn = self._draw(self._duties)
+        if drawn is not None:
+            name, file = drawn
+            if Reference.of(file, _Mutated).settled(trace) != settled:
+                yield f"decisive_{name}"
+
+    def _draw(self, places: dict[str, list[File]]) -> Place | None:
+        if not places:
+            return None
+        if self.target in places and self._random.random() < 0.6:
+            name = self.target
+        else:
+            usual = [name for name in places if name not in _COMMON] or list(places)
+            name = self._random.choice(usual if self._random.random() < 0.7 else list(places))
+        return name, self._random.choice(places[name])
+
+    @property
+    def tools(self) -> list[str]:
+        """The tools whose calls may hang on the target, or else all that rules speak of."""
+        about = {
+            rule.id: sorted(self._file.members(rule.call.name)) for rule in self._file.rules if rule.form != "finish"
+        }
+        near = [tool for tools in about.values() for tool in tools if self.target in self._near_of(tool)]
+        return near or [tool for tools in about.values() for tool in tools]
+
+    def _near_to(self, event: TraceEvent) -> dict[str, list[File]]:
+        """The places that a judgement may read: of rules about this event, and of stores that such rules read."""
+        return self._near_of(event.tool if event.kind == "start" else event.kind)
+
+    def _near_of(self, tool: str) -> dict[str, list[File]]:
         if tool not in self._near:
             rules = [rule for rule in self._file.rules if self._is_about(rule, tool)]
             read = [name for name in self._stores if any(mentions(_trees(rule), name) for rule in rules)]
-            found = [*(self._rules[rule.id] for rule in rules), *(self._stores[name] for name in read)]
-            self._near[tool] = [places for places in found if places]
+            places = [place for rule in rules for place in self._rules[rule.id]]
+            self._near[tool] = _named([*places, *(place for name in read for place in self._stores[name])])
         return self._near[tool]
 
     def _is_about(self, rule: Rule, tool: str) -> bool:
         if rule.form in ("after", "finish"):
             return tool == "finish" or (rule.within is not None and rule.within.in_calls and tool != "assistant")
         return tool in self._file.members({"say": "assistant"}.get(rule.call.name, rule.call.name))
+
+
+def constructs(file: File) -> set[str]:
+    """The constructs in a file."""
+    rules = (place for rule in file.rules for place in _rule_places(file, rule))
+    stores = (place for store in file.stores.values() for place in _store_places(file, store))
+    return {name for name, _ in (*rules, *stores)}
+
+
+def _named(places: Iterable[Place]) -> dict[str, list[File]]:
+    found: dict[str, list[File]] = {}
+    for name, file in places:
+        found.setdefault(name, []).append(file)
+    return found
 
 
 def _trees(rule: Rule) -> tuple[Any, ...]:
@@ -146,14 +226,14 @@ def _store_places(file: File, store: Store) -> Iterator[Place]:
         rest = (*store.clauses[:i], *store.clauses[i + 1 :])
         yield f"{kind} on", with_store(store._replace(clauses=rest))
         if clause.each:
-            yield f"{kind} each", with_store(store._replace(clauses=rest))
+            yield f"{kind.removeprefix('shared ')} each", with_store(store._replace(clauses=rest))
         if clause.keys:
             yield "register at", with_store(store._replace(clauses=rest))
         if i:
-            yield f"{kind} second clause", with_store(store._replace(clauses=rest))
+            yield f"{kind.removeprefix('shared ')} second clause", with_store(store._replace(clauses=rest))
         if clause.cond:
             put = (*store.clauses[:i], clause._replace(cond=None), *store.clauses[i + 1 :])
-            yield f"{kind} if", with_store(store._replace(clauses=put))
+            yield f"{kind.removeprefix('shared ')} if", with_store(store._replace(clauses=put))
         for name, changed in _changes(clause):
             put = (*store.clauses[:i], On(*changed), *store.clauses[i + 1 :])
             yield name, with_store(store._replace(clauses=put))

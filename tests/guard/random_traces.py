@@ -1,6 +1,6 @@
 """Random traces and calls for the tools of `tests.guard.grown_rules`: two processes, a fork, every kind of event."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -9,6 +9,7 @@ from aios.abi.guard import TraceEvent
 
 IDS = ("x", "x", "y", "z")
 TEXTS = ("go", "hi", "ho", "x", "go x.", "stop xy, 1")
+_TOOLS = ("f", "g", "h", "swap", "put")
 LABELS: tuple[tuple[str, ...], ...] = ((), (), ("red",), ("red", "blue"), ("green",))
 
 
@@ -88,18 +89,28 @@ def result(random: Random, tool: str) -> Any:
     return found
 
 
-def proposals(random: Random, trace: list[TraceEvent], count: int) -> Iterator[TraceEvent]:
-    """Different calls, messages and ends that might come next."""
+def proposals(
+    random: Random, trace: list[TraceEvent], count: int, favourites: Sequence[str] = ()
+) -> Iterator[TraceEvent]:
+    """Different calls, messages and ends that might come next; calls of `favourites` more often."""
     last = trace[-1] if trace else None
     seq, now = (last.seq + 1, last.time) if last else (1, 0.0)
     seen = set()
     for _ in range(count):
         time = round(now + random.choice((0.0, 0.5, 1.0, 3.0)), 3)
-        event = _proposal(random, trace, seq, time, random.choice((1, 1, 1, 2, 3)))
+        pid = random.choice((1, 1, 1, 1, 2, 2, 3))
+        tool = random.choice(favourites) if favourites and random.random() < 0.6 else ""
+        event = (
+            _proposal(random, trace, seq, time, pid) if tool not in _TOOLS else _call_of(random, tool, seq, time, pid)
+        )
         key = repr((event.kind, event.tool, event.args, event.time, event.pid))
         if key not in seen:
             seen.add(key)
             yield event
+
+
+def _call_of(random: Random, tool: str, seq: int, time: float, pid: int) -> TraceEvent:
+    return TraceEvent(seq, time, pid, "start", tool, _args(random, tool))
 
 
 def _proposal(random: Random, trace: list[TraceEvent], seq: int, time: float, pid: int) -> TraceEvent:

@@ -865,6 +865,10 @@ class World:
         g = view.places[i]
         return At(view, i, g if before else g + 1, self.times[g], view.calls[i])
 
+    def back(self, at: At, j: int) -> At:
+        """A position of the past seen from where we are; in a clause the event at hand has changed nothing yet."""
+        return self.at(at.view, j, before=at.cut == at.view.places[j])
+
     # -- events and calls
 
     def arg(self, g: int, name: str) -> Value:
@@ -1039,15 +1043,15 @@ class World:
     # -- the past
 
     def ask_once(self, at: At, env: Env, win: Win | None, part: Node) -> Truth:
-        past = either(self.ask(part, self.at(at.view, j), env) for j in range(at.i + 1) if self.is_in(win, at, j))
+        past = either(self.ask(part, self.back(at, j), env) for j in range(at.i + 1) if self.is_in(win, at, j))
         return self._with_maybes(at, past, lambda m, old: either((self.ask(part, m, env), old)))
 
     def ask_always(self, at: At, env: Env, win: Win | None, part: Node) -> Truth:
-        past = both(self.ask(part, self.at(at.view, j), env) for j in range(at.i + 1) if self.is_in(win, at, j))
+        past = both(self.ask(part, self.back(at, j), env) for j in range(at.i + 1) if self.is_in(win, at, j))
         return self._with_maybes(at, past, lambda m, old: both((self.ask(part, m, env), old)))
 
     def ask_previously(self, at: At, env: Env, part: Node) -> Truth:
-        past = self.ask(part, self.at(at.view, at.i - 1), env) if at.i > 0 else False
+        past = self.ask(part, self.back(at, at.i - 1), env) if at.i > 0 else False
         if at.is_end and at.view.outstanding:
             past = joined(past, self.ask(part, self.at(at.view, at.i), env))
         return self._with_maybes(at, past, lambda m, old: self.ask(part, m, env))
@@ -1056,7 +1060,7 @@ class World:
         past: Truth = False
         held: Truth = True
         for j in range(at.i, -1, -1):
-            here = self.at(at.view, j)
+            here = self.back(at, j)
             if self.is_in(win, at, j):
                 past = either((past, both((held, self.ask(origin, here, env)))))
             held = both((held, self.ask(part, here, env)))
@@ -1232,7 +1236,7 @@ class World:
         self, at: At, env: Env, agg: str, term: Node | None, pattern: Event, win: Win | None
     ) -> Value:
         values = []
-        places = [self.at(at.view, j) for j in range(at.i + 1) if self.is_in(win, at, j)]
+        places = [self.back(at, j) for j in range(at.i + 1) if self.is_in(win, at, j)]
         if at.is_end:
             places += [self.end(at.view, start) for start in at.view.outstanding]
         for place in places:
@@ -1700,7 +1704,7 @@ class Reference:
 
     def settled(self, events: Sequence[TraceEvent]) -> dict[str, Any]:
         """Violations and open duties after a trace taken as it is."""
-        world = World(self.file, events, None)
+        world = self.world(self.file, events, None)
         events = world.events
         found = [duty for rule in self.file.rules if rule.form == "after" for duty in world.duties(rule)]
         violations, duties = [], []

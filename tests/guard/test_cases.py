@@ -542,6 +542,28 @@ def test_calls_that_all_miss_each_other_are_answered_at_once() -> None:
     assert (verdict.rules, verdict.plan) == (("a",), None)
 
 
+def test_a_condition_on_elements_chooses_among_them_and_the_key_is_replaced_all_the_same() -> None:
+    dear = RELATION.replace("add (o,", "if x.price > 5 add (o,")
+    s = Scene(TOOLS + dear + "\nrule c: require (forall x in line: x.price < 9) before lock()", complete=True)
+    s.ok("read", _items(("pen", 4.5), ("cup", 9)), o="W")
+    assert s.denied("lock", l="a") == ("c",)
+    s.ok("read", _items(), o="W")
+    assert s.denied("lock", l="a") == ()
+    s.ok("read", _items(("cup", "dear")), o="W")
+    assert [(d.rule, d.value) for d in s.judge("lock", l="a").denials] == [("c", "unknown")]
+
+
+def test_a_doubtful_element_sets_no_other_ones_key_in_doubt() -> None:
+    s = Scene(
+        TOOLS + "register price[i]: Decimal(2) on ok read() each x in result.items if x.new at (x.id) set x.price\n"
+        "rule a: require price[o] = 5 before modify(o)",
+        complete=True,
+    )
+    s.ok("read", {"items": [{"id": "a", "price": 5, "new": True}, {"id": "b", "price": 5}]}, o="W")
+    assert s.denied("modify", o="a") == ()
+    assert [(d.rule, d.value) for d in s.judge("modify", o="b").denials] == [("a", "unknown")]
+
+
 def test_which_rule_stands_last_is_no_matter() -> None:
     own = "relation locked(l) on ok lock(l) add (l)\nrule a: require (exists x in locked: x.l = l) before release(l)\n"
     s = Scene(TOOLS + own + "shared rule b: forbid cancel()", complete=True)

@@ -22,6 +22,8 @@ class Effect:
     values: dict[tuple[Any, ...], tuple[tuple[Any, ...], list[Any]]] = field(default_factory=dict)
     anywhere: bool = False
     """A key is unknown."""
+    doubtful: set[tuple[Any, ...]] = field(default_factory=set)
+    """Keys of a register that only elements set of which nobody knows whether `if` holds."""
 
 
 def revise(program: Program, frame: Frame) -> None:
@@ -80,13 +82,13 @@ def _each(store: Store, clause: Clause, frame: Frame, effect: Effect) -> Effect 
     held = True if clause.guard is None else clause.guard(frame)
     if held is False:
         return None
+    if held is None:
+        effect.sure = None
     if store.is_relation:  # also when the list is empty: the event replaces the rows of its key
-        _enter(effect, _key(clause, frame), None)
+        _enter(effect, _key(clause, frame))
     if not isinstance(items, list):
         effect.sure, effect.anywhere = None, not store.is_relation
         return effect
-    if not items and held is None:
-        effect.sure = None
     for item in items:
         frame.env[clause.each] = item
         _item(store, clause, frame, effect)
@@ -94,12 +96,12 @@ def _each(store: Store, clause: Clause, frame: Frame, effect: Effect) -> Effect 
 
 
 def _item(store: Store, clause: Clause, frame: Frame, effect: Effect) -> None:
-    held = True if clause.guard is None else clause.guard(frame)
+    held = True if clause.chooses is None else clause.chooses(frame)
     if held is False:
         return
-    if held is None:
+    if held is None and store.is_relation:
         effect.sure = None
-    _enter(effect, _key(clause, frame), _value(store, clause, frame))
+    _enter(effect, _key(clause, frame), _value(store, clause, frame), is_doubtful=held is None)
 
 
 def _key(clause: Clause, frame: Frame) -> tuple[Any, ...]:
@@ -112,13 +114,16 @@ def _value(store: Store, clause: Clause, frame: Frame) -> Any:
     return store.read(clause.terms[0](frame))
 
 
-def _enter(effect: Effect, key: tuple[Any, ...], value: Any) -> None:
+def _enter(effect: Effect, key: tuple[Any, ...], *values: Any, is_doubtful: bool = False) -> None:
     if UNKNOWN in key:
         effect.anywhere = True
         return
-    values = effect.values.setdefault(hashed_key(key), (key, []))[1]
-    if value is not None:
-        values.append(value)
+    place = hashed_key(key)
+    if not is_doubtful:
+        effect.doubtful.discard(place)
+    elif place not in effect.values:
+        effect.doubtful.add(place)
+    effect.values.setdefault(place, (key, []))[1].extend(values)
 
 
 # --- registers -----------------------------------------------------------------------------------------------------
@@ -133,7 +138,8 @@ def _outcome(cells: Cells, effects: list[Effect]) -> tuple[bool, dict[tuple[Any,
         old = cells.rows[place][1] if place in cells.rows else cells.default
         possible = [] if certain else [old]
         for effect in effects:
-            possible.append(join(effect.values[place][1]) if place in effect.values else old)
+            possible += effect.values[place][1] if place in effect.values else [old]
+            possible += [old] if place in effect.doubtful else []
         new[place] = (key, join(possible))
     return anywhere, new
 

@@ -12,6 +12,7 @@ from aios.guard.language.parser import parse
 from aios.guard.language.symbols import Symbols, collect
 from aios.guard.language.syntax import (
     After,
+    And,
     Call,
     Extent,
     Finish,
@@ -19,6 +20,7 @@ from aios.guard.language.syntax import (
     Limit,
     Name,
     On,
+    Phi,
     Register,
     Relation,
     Rule,
@@ -28,10 +30,11 @@ from aios.guard.language.syntax import (
 from aios.guard.language.values import UNKNOWN, Truth, order, read
 from aios.guard.monitor.compile import Compiler
 from aios.guard.monitor.duties import CompiledDuty, Wanted
-from aios.guard.monitor.evaluate import hashed_key, literal
+from aios.guard.monitor.evaluate import every, hashed_key, literal
 from aios.guard.monitor.facts import Frame
 from aios.guard.monitor.ledgers import Ledger, Running, Windowed, summable
 from aios.guard.monitor.nodes import AnyNode, Formula, TermOf
+from aios.guard.monitor.positions import uses
 
 FINISH = "!finish"
 """Stands for the tool where the end of a process is judged."""
@@ -49,6 +52,9 @@ class Clause:
     each: str | None
     domain: TermOf | None
     guard: Formula | None
+    """The part of `if` that does not speak of the element: it decides whether the clause applies."""
+    chooses: Formula | None
+    """The part that does: it chooses elements."""
     keys: tuple[TermOf, ...]
     """Of a register its keys, of a relation its `latest by` columns' terms."""
     terms: tuple[TermOf, ...]
@@ -242,13 +248,17 @@ class _Builder:
         if clause.domain is not None and clause.each is not None:
             domain = compiler.term(clause.domain, scope)
             scope = {**scope, **compiler.checker.over((clause.each,), clause.domain, scope)}
-        guard = None if clause.guard is None else compiler.phi(clause.guard, scope)
+        parts = () if clause.guard is None else conjuncts(clause.guard)
+        about = {False: list[Formula](), True: list[Formula]()}
+        for part in parts:
+            about[any(name.name == clause.each for name, _ in uses(part))].append(compiler.phi(part, scope))
+        guard, chooses = (every(about[each]) if about[each] else None for each in (False, True))
         keys = tuple(compiler.term(term, scope) for term in _keys(decl, clause))
         terms = tuple(compiler.term(term, scope) for term in clause.terms)
         kind, call = clause.event.kind, clause.event.call
         members = self.program.symbols.members(call.name, call.at) if kind in _OF_CALLS else None
         tools = None if members is None else frozenset(members)
-        return Clause(kind, tools, binds, clause.each, domain, guard, keys, terms)
+        return Clause(kind, tools, binds, clause.each, domain, guard, chooses, keys, terms)
 
     def _rule(self, rule: Rule) -> CompiledRule:
         body, before = rule.body, len(self.compiler.nodes)
@@ -305,6 +315,11 @@ class _Builder:
             rule.shared,
             index,
         )
+
+
+def conjuncts(phi: Phi) -> tuple[Phi, ...]:
+    """The parts of a conjunction."""
+    return tuple(phi.parts) if isinstance(phi, And) else (phi,)
 
 
 def _always(frame: Frame) -> Truth:
