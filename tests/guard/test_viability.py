@@ -251,12 +251,13 @@ def test_under_v2_no_call_is_made_that_could_hold_up_the_end_for_ever() -> None:
 
 def test_after_each_admitted_move_some_continuation_ends_the_process() -> None:
     seen: Counter[str] = Counter()
-    for seed in range(7):
+    for seed in (*range(6), *range(7, 18)):  # the seventh takes long
         wrong, found = played(seed, 8)
         assert wrong is None, wrong
         seen += found
-    assert seen["stuck under V0"] >= 4
-    assert seen["admitted"] >= 40
+    assert seen["stuck under V0"] >= 10
+    assert seen["admitted"] >= 120
+    assert seen["in the table"] >= 3
 
 
 def test_under_v2_no_admitted_move_leaves_the_states_that_are_won_and_one_that_stays_is_admitted() -> None:
