@@ -1,10 +1,12 @@
-"""Random small rule files and traces, for comparing the gate with the naive evaluator."""
+"""Random small rule files and traces, quick to judge; `tests.guard.grown_rules` grows those with every construct."""
 
 from collections.abc import Generator
 from dataclasses import replace
 from random import Random
 
 from aios.abi.guard import TraceEvent
+from aios.errors import RuleError
+from aios.guard.judging.gate import RuleGate, compile_rules
 
 TOOLS = """
 tool f(a: Id, n: Decimal(2))
@@ -99,6 +101,16 @@ def _limit(random: Random) -> str:
 def rules(random: Random) -> str:
     """A rule file."""
     return TOOLS + "\n".join(rule(random, number) for number in range(random.randint(1, 3)))
+
+
+def compiled(random: Random) -> tuple[RuleGate, str]:
+    """A rule file that the compiler takes; those with unsupported parts are drawn again."""
+    while True:
+        text = rules(random)
+        try:
+            return compile_rules(text, complete=True), text
+        except RuleError as error:
+            assert error.kind == "unsupported", f"{error}\n{text}"
 
 
 def call(random: Random, seq: int, time: float, pid: int) -> TraceEvent:
