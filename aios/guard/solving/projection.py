@@ -29,14 +29,32 @@ class Shadow(NamedTuple):
 
 
 def shadow(atoms: Iterable[Formula], target: int) -> Shadow:
-    """Return the values of `target` for which the other variables can be chosen."""
-    conditions, is_exact = _gathered(atoms), True
-    for variable in _order(conditions, target):
-        conditions, is_whole = _without(conditions, variable)
-        is_exact = is_exact and is_whole
+    """Return the values of `target` for which the other variables can be chosen.
+
+    Where the dark shadow may lose some it is held against the real one, of fractions, which has them all.
+    """
+    conditions = _gathered(atoms)
+    order = _order(conditions, target)
+    dark, is_whole = _projected(conditions, order, target, is_dark=True)
+    if is_whole or dark is _TOO_MANY:
+        return Shadow(None if dark is _TOO_MANY else dark, is_whole)
+    real, _ = _projected(conditions, order, target, is_dark=False)
+    return Shadow(dark, real == dark)
+
+
+_TOO_MANY: Span = (1, 0)
+
+
+def _projected(
+    conditions: _Conditions, order: Sequence[int], target: int, *, is_dark: bool
+) -> tuple[Span | None, bool]:
+    is_whole = True
+    for variable in order:
+        conditions, is_exact = _without(conditions, variable, is_dark=is_dark)
+        is_whole = is_whole and is_exact
         if len(conditions) > _MOST:
-            return Shadow(None, False)
-    return Shadow(_span(conditions, target), is_exact)
+            return _TOO_MANY, False
+    return _span(conditions, target), is_whole
 
 
 def reach(atoms: Iterable[Formula], target: int) -> Span | None:
@@ -117,7 +135,7 @@ def _order(conditions: _Conditions, target: int) -> list[int]:
     return sorted(costs, key=lambda variable: (costs[variable], variable))
 
 
-def _without(conditions: _Conditions, variable: int) -> tuple[_Conditions, bool]:
+def _without(conditions: _Conditions, variable: int, *, is_dark: bool) -> tuple[_Conditions, bool]:
     """The conditions on the others under which a value of the variable exists, and whether none is lost."""
     above, below = list[_Side](), list[_Side]()
     left: _Conditions = {}
@@ -133,7 +151,7 @@ def _without(conditions: _Conditions, variable: int) -> tuple[_Conditions, bool]
         for down, lower, least in below:
             lost = (up - 1) * (down - 1)
             is_exact = is_exact and not lost
-            _combine(left, (down, upper), (up, lower), down * most + up * least - lost)
+            _combine(left, (down, upper), (up, lower), down * most + up * least - (lost if is_dark else 0))
     return left, is_exact
 
 
