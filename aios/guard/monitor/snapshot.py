@@ -1,7 +1,7 @@
 """The monitor's state as bytes: tagged JSON for the few types that occur, nothing that can run code."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from decimal import Decimal
 from typing import Any
@@ -27,31 +27,57 @@ def load(data: bytes) -> Any:
 
 
 def _encode(value: Any) -> Any:
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if value is UNKNOWN:
-        return ["?"]
-    if isinstance(value, Decimal | float):
-        return ["n" if isinstance(value, Decimal) else "x", str(value)]
-    if isinstance(value, tuple | list):
-        return ["t" if isinstance(value, tuple) else "l", *map(_encode, value)]
-    if isinstance(value, Mapping):
-        return ["d", *([_encode(key), _encode(item)] for key, item in value.items())]
-    if isinstance(value, set | frozenset):
-        kind = "s" if isinstance(value, set) else "f"
-        return [kind, *sorted((_encode(item) for item in value), key=json.dumps)]
-    return _encode_object(value)
+    encoder = _ENCODERS.get(type(value))
+    if encoder is None and isinstance(value, Mapping):
+        encoder = _encode_mapping  # one that lies over another
+    if encoder is None:
+        raise TypeError(f"{type(value).__name__} is no part of a monitor's state")
+    return encoder(value)
 
 
-def _encode_object(value: Any) -> Any:
-    kind = type(value)
-    if kind is Origins:
-        return ["i", value.packed(), _encode(value.scalars), _encode(value.context)]
-    if kind.__name__ in _RECORDS:
-        return ["r", kind.__name__, *(_encode(getattr(value, part.name)) for part in fields(kind) if part.init)]
-    if kind.__name__ in _SLOTTED:
-        return ["o", kind.__name__, *(_encode(getattr(value, name)) for name in kind.__slots__)]
-    raise TypeError(f"{kind.__name__} is no part of a monitor's state")
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _encode_list(value: Any) -> Any:
+    found = ["t" if isinstance(value, tuple) else "l"]
+    for item in value:
+        kind = type(item)
+        found.append(item if kind is str or kind is int else _encode(item))
+    return found
+
+
+def _encode_mapping(value: Mapping[Any, Any]) -> Any:
+    return ["d", *[[_encode(key), _encode(item)] for key, item in value.items()]]
+
+
+def _encode_set(value: Any) -> Any:
+    kind = "s" if isinstance(value, set) else "f"
+    return [kind, *sorted([_encode(item) for item in value], key=json.dumps)]
+
+
+def _encode_origins(value: Origins) -> Any:
+    return ["i", value.packed(), _encode(value.scalars), _encode(value.context)]
+
+
+def _encoder(tag: str, kind: Any, names: tuple[str, ...]) -> Callable[[Any], Any]:
+    """How objects of a class are written: its name, and these attributes."""
+    head = [tag, kind.__name__]
+    return lambda value: head + [_encode(getattr(value, name)) for name in names]
+
+
+_ENCODERS: dict[type, Callable[[Any], Any]] = {
+    **dict.fromkeys((type(None), bool, int, str), _as_it_is),
+    type(UNKNOWN): lambda value: ["?"],
+    Decimal: lambda value: ["n", str(value)],
+    float: lambda value: ["x", str(value)],
+    **dict.fromkeys((tuple, list), _encode_list),
+    dict: _encode_mapping,
+    **dict.fromkeys((set, frozenset), _encode_set),
+    Origins: _encode_origins,
+    **{kind: _encoder("r", kind, tuple(part.name for part in fields(kind) if part.init)) for kind in _RECORDS.values()},
+    **{kind: _encoder("o", kind, kind.__slots__) for kind in _SLOTTED.values()},
+}
 
 
 def _decode(value: Any) -> Any:
