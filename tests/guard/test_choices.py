@@ -6,6 +6,9 @@ import pytest
 
 from aios.guard.masking.choices import Choices
 from aios.guard.masking.joining import any_of, quantified
+from aios.guard.masking.linear import by_bounds
+from aios.guard.masking.nodes import Node
+from aios.guard.masking.sets import Numbers
 from tests.guard.scenes import Scene
 
 _SORTS = {"n": ["Int", 0, False, [], None, []], "t": ["Str", 0, False, [], None, []]}
@@ -30,6 +33,14 @@ def test_open_numbers_bound_each_other() -> None:
     assert [value for value in range(8) if found.written("n", {}).can_grow(str(value).encode())] == [3]
     assert not found.possible({"m": 3})
     assert found.possible({"m": 2})
+
+
+@pytest.mark.parametrize(("sign", "most", "least"), [("<", 2, 1), ("<=", 3, 0)])
+def test_a_bound_is_as_strict_as_its_relation(sign: str, most: int, least: int) -> None:
+    relation = Node("lin", (sign, ((1, "m"), (-1, "n")), 0), frozenset(("m", "n")))
+    found = by_bounds({"m": Numbers(((0, None),), 0), "n": Numbers(((None, 3),), 0)}, [relation])
+    assert found is not None
+    assert (found["m"].spans, found["n"].spans) == (((0, most),), ((least, 3),))
 
 
 def test_a_sum_leaves_an_open_number_what_the_others_can_spare() -> None:

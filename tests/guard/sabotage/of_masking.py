@@ -213,7 +213,7 @@ SETS = (
         "guard/masking/linear.py",
         '"<=" if "=" in one else "<"',
         '"<="',
-        f"{_CHOICES}::test_open_numbers_bound_each_other",
+        f"{_CHOICES}::test_a_bound_is_as_strict_as_its_relation",
     ),
     Mutant(
         "a value is looked for where it must not be",
