@@ -167,7 +167,9 @@ def make_engine(
         ),
         prompt=prompter(loaded, spelling),
         clock=time.monotonic,
-        mask_factory=CallMasks(loaded.tokenizer.token_bytes, loaded.tokenizer.special_ids, spelling, solver),
+        mask_factory=CallMasks(
+            loaded.tokenizer.token_bytes, loaded.tokenizer.special_ids, spelling, solver, in_order=True
+        ),
         call_format=spelling,
         shortcuts=shortcuts(settings),
         prefixes=PrefixTrees(memory) if shares_prefixes(loaded, settings) else None,

@@ -55,6 +55,7 @@ class Monkey:
     """Writes calls of some tools with the tokens of a vocabulary."""
 
     def __init__(self, masks: CallMasks, specs: Sequence[ToolSpec]) -> None:
+        """Where the masks count on arguments in the order of their schema, it keeps that order."""
         self._masks, self._specs = masks, {spec.name: spec for spec in specs}
         self._text = masks.vocabulary.text
         self._ranks = [_rank(text) for text in self._text]
@@ -87,7 +88,7 @@ class Monkey:
     def _fits(self, mask: TokenMask, token: int) -> bool:
         trial = mask.parser.fork()
         trial.feed(self._text[token])
-        return grammatical(trial, self._specs)
+        return grammatical(trial, self._specs, in_order=self._masks.in_order)
 
 
 def _rank(text: bytes) -> int:
@@ -97,7 +98,7 @@ def _rank(text: bytes) -> int:
     return (b"," in text) + (text[:1] != b'"')
 
 
-def grammatical(parser: CallParser, specs: Mapping[str, ToolSpec]) -> bool:
+def grammatical(parser: CallParser, specs: Mapping[str, ToolSpec], *, in_order: bool = False) -> bool:
     """Whether what was read can become one call that fits the schemas."""
     if parser.error is not None or len(parser.calls) > 1:
         return False
@@ -109,7 +110,7 @@ def grammatical(parser: CallParser, specs: Mapping[str, ToolSpec]) -> bool:
     spec = specs.get(parser.tool or "")
     if spec is None or not _fits_schema(spec, parser.arguments, whole=parser.place is Place.TAIL):
         return False
-    return parser.reader is None or parser.place in (Place.BETWEEN, Place.TAIL) or _under_way(parser, spec)
+    return parser.reader is None or parser.place in (Place.BETWEEN, Place.TAIL) or _under_way(parser, spec, in_order)
 
 
 def _fits_schema(spec: ToolSpec, arguments: Mapping[str, Any], *, whole: bool) -> bool:
@@ -132,10 +133,15 @@ def _is_of(value: Any, schema: Mapping[str, Any]) -> bool:
     return isinstance(value, {"string": str, "boolean": bool, "null": type(None)}[kind])
 
 
-def _under_way(parser: CallParser, spec: ToolSpec) -> bool:
+def _under_way(parser: CallParser, spec: ToolSpec, in_order: bool) -> bool:
     reader, properties = parser.reader, spec.parameters["properties"]
     assert reader is not None
-    left = [name for name in properties if name not in parser.arguments]
+    names = list(properties)
+    passed = max((names.index(name) + 1 for name in parser.arguments), default=0) if in_order else 0
+    left = [name for name in names[passed:] if name not in parser.arguments]
+    if in_order:  # up to the first that must be there
+        needed = [place for place, name in enumerate(left) if name in spec.parameters["required"]]
+        left = left[: needed[0] + 1] if needed else left
     if reader.depth == 1 and reader.spot is Spot.KEY:
         return any(json.dumps(name)[:-1].encode().startswith(reader.key) for name in left)
     if reader.depth == 1 and reader.spot in (Spot.COMMA, Spot.NEXT_KEY):

@@ -38,8 +38,13 @@ class Choices:
         *,
         system: str = "",
         asking: Asking | None = None,
+        order: Sequence[str] = (),
     ) -> None:
-        """`texts`: what `seen` asks about, by scope. `asking`: who is asked about related numbers, under this name."""
+        """`texts`: what `seen` asks about, by scope. `asking`: who is asked about related numbers, as `system`.
+
+        `order`: in which arguments are written, if whoever writes keeps one; what is passed over then stays absent.
+        """
+        self._order = {name: place for place, name in enumerate(order)}
         self.params: dict[str, tuple[Sort, bool, bool]] = {
             name: (sort_from_json(sort), optional, nullable)
             for name, (sort, optional, nullable) in found["params"].items()
@@ -103,6 +108,25 @@ class Choices:
         """Fill in defaults, and mark what stays absent."""
         rest = {name: self._absent(name) for name in self.params if name not in args}
         return {**args, **rest}
+
+    def before(self, name: str, args: Args) -> Args:
+        """What is decided once an argument is begun: with an order, what it passes over is absent."""
+        return {**{other: self._absent(other) for other in self._passed(name, args)}, **args}
+
+    def can_follow(self, name: str, args: Args) -> bool:
+        """Whether the argument passes over none that must be there."""
+        return all(self.params[other][1] for other in self._passed(name, args))
+
+    def _passed(self, name: str, args: Args) -> list[str]:
+        if name not in self._order:
+            return []
+        place, end = self._order[name], len(self._order)
+        return [other for other in self.params if self._order.get(other, end) < place and other not in args]
+
+    def written_so_far(self, args: Args) -> Args:
+        """The same behind the last of the arguments that are written."""
+        placed = [name for name in args if name in self._order]
+        return self.before(max(placed, key=self._order.__getitem__), args) if placed else args
 
     def _absent(self, name: str) -> Any:
         return self.read(name, self._defaults[name]) if name in self._defaults else UNKNOWN

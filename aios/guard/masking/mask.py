@@ -77,8 +77,15 @@ class CallMasks:
         special_ids: Iterable[int],
         format: CallFormat = HERMES,
         solver: Solver | None = None,
+        *,
+        in_order: bool = False,
     ) -> None:
-        """`solver`: asked where rules relate open numbers in ways that are not settled here; it wakes the loop."""
+        """`solver`: asked where rules relate open numbers in ways that are not settled here; it wakes the loop.
+
+        `in_order`: a grammar beside the masks has the arguments in the order of their schema; what it has passed over
+        stays absent.
+        """
+        self.in_order = in_order
         self.asking = Asking(solver)
         vocabulary = Vocabulary(token_bytes, special_ids)
         self.vocabulary, self.format = vocabulary, format
@@ -119,7 +126,8 @@ class CallMasks:
 
     def open(self, state: MaskState, tools: Sequence[ToolSpec]) -> "TokenMask":
         """Start a mask at the beginning of a generation's output."""
-        return TokenMask(self, Rulebook(state, tools, asking=self.asking), tuple(tools), CallParser(self.format))
+        book = Rulebook(state, tools, asking=self.asking, in_order=self.in_order)
+        return TokenMask(self, book, tuple(tools), CallParser(self.format))
 
 
 class TokenMask:
@@ -153,7 +161,7 @@ class TokenMask:
 
     def steer(self, state: MaskState) -> None:
         """Go on with newer residuals."""
-        self._rulebook = Rulebook(state, self._tools, self._rulebook, self._masks.asking)
+        self._rulebook = Rulebook(state, self._tools, self._rulebook, self._masks.asking, in_order=self._masks.in_order)
         self._has_given_up = False
         self._places, self._free, self._known = {}, {}, None
 

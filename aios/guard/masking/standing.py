@@ -27,11 +27,14 @@ class Rulebook:
         tools: Sequence[ToolSpec],
         before: "Rulebook | None" = None,
         asking: Asking | None = None,
+        *,
+        in_order: bool = False,
     ) -> None:
         """`before`: the book for the same tools that this one follows; what did not change is taken over.
 
-        `asking`: who is asked about related numbers.
+        `asking`: who is asked about related numbers. `in_order`: arguments are written in the order of their schema.
         """
+        self._in_order = in_order
         self.version = state.version
         self._rules, self._asking = state.rules, asking
         self._residuals = state.residuals
@@ -59,7 +62,10 @@ class Rulebook:
             known = before._choices[tool.name]
             if not known.reads_texts or before._texts == self._texts:
                 return known
-        return Choices(found, defaults(tool), self._texts, system=f"{self._rules} {tool.name}", asking=self._asking)
+        return Choices(
+            found, defaults(tool), self._texts, system=f"{self._rules} {tool.name}", asking=self._asking,
+            order=tuple(tool.parameters.get("properties", ())) if self._in_order else (),
+        )  # fmt: skip
 
     def choices(self, tool: str) -> Choices:
         """The residuals of an offered tool."""
@@ -92,9 +98,12 @@ class Rulebook:
             return True
         name = argument_name(parser)
         if name and name not in args:
-            return name not in choices.params or choices.is_settled(args, [name])
+            return name not in choices.params or choices.is_settled(choices.before(name, args), [name])
         # where a key comes next, only arguments that may be left out are in doubt: the others can be if anything can
-        return choices.is_settled(args, [n for n, param in choices.params.items() if param[1] and n not in args])
+        doubtful = [name for name, param in choices.params.items() if param[1] and name not in args]
+        if not doubtful:
+            return choices.is_settled(args)
+        return all([choices.is_settled(choices.before(name, args), [name]) for name in doubtful])
 
     # --- the test --------------------------------------------------------------------------------------------------
 
@@ -121,7 +130,7 @@ class Rulebook:
             return False
         choices = self._choices[tool]
         args = _read(choices, arguments)
-        if args is None or any(name not in args and not choices.params[name][1] for name in choices.params):
+        if args is None or any(name not in arguments and not choices.params[name][1] for name in choices.params):
             return False
         return choices.possible(choices.complete(args))
 
@@ -146,7 +155,10 @@ class Rulebook:
     def _key(self, choices: Choices, args: Args, written: bytes) -> bool:
         """Whether a key that begins so can be opened: its argument is not decided and may be present."""
         return any(
-            choices.key(name).startswith(written) and name not in args and choices.can_take(name, args)
+            choices.key(name).startswith(written)
+            and name not in args
+            and choices.can_follow(name, args)
+            and choices.can_take(name, choices.before(name, args))
             for name in choices.params
         )
 
@@ -154,7 +166,7 @@ class Rulebook:
         """Whether the value under way can become an allowed one."""
         if name not in choices.params or name in args:
             return False
-        written = written_value(parser)
+        args, written = choices.before(name, args), written_value(parser)
         if not written:
             return choices.can_take(name, args)
         return choices.written(name, args).can_grow(written, parser.reader)
@@ -174,7 +186,7 @@ def written_value(parser: CallParser) -> bytes:
 
 def decided(choices: Choices, parser: CallParser) -> Args:
     """The decided arguments of the call under way, as rule values; what does not fit is left out."""
-    return _read(choices, parser.arguments) or {}
+    return choices.before(argument_name(parser), _read(choices, parser.arguments) or {})
 
 
 def _read(choices: Choices, arguments: dict[str, Any]) -> Args | None:
@@ -185,7 +197,7 @@ def _read(choices: Choices, arguments: dict[str, Any]) -> Args | None:
         if param is None or not (fits(value, param[0]) or (value is None and param[2])):
             return None
         found[name] = choices.read(name, value) if fits(value, param[0]) else UNKNOWN
-    return found
+    return choices.written_so_far(found)
 
 
 def place_of(parser: CallParser) -> Any:

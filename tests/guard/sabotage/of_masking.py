@@ -97,14 +97,14 @@ MASK = (
     Mutant(
         "a key may be written twice",
         "guard/masking/standing.py",
-        "choices.key(name).startswith(written) and name not in args and choices.can_take(name, args)",
-        "choices.key(name).startswith(written) and choices.can_take(name, args)",
+        "            and name not in args\n            and choices.can_follow(name, args)\n",
+        "            and choices.can_follow(name, args)\n",
         f"{_FINE}::test_no_key_is_opened_twice",
     ),
     Mutant(
         "a required argument may be left out",
         "guard/masking/standing.py",
-        "if args is None or any(name not in args and not choices.params[name][1] for name in choices.params):",
+        "if args is None or any(name not in arguments and not choices.params[name][1] for name in choices.params):",
         "if args is None:",
         f"{_FINE}::test_a_call_is_closed_only_when_it_is_whole",
     ),

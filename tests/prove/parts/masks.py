@@ -1,7 +1,8 @@
 """T3 and T4 of the guard at length: monkeys at the keyboard, and calls written against the gate.
 
 `monkey`: a case is a random rule file over a random trace; calls are drawn token by token from grammar and mask; where
-all arguments are of exact classes none may be stuck, none refused by the gate; the others are counted apart.
+all arguments are of exact classes none may be stuck, none refused by the gate; the others are counted apart. Every
+third case keeps the arguments in the order of their schema, as the engine's grammar does.
 `permissive`: of random calls, in random key orders and tokenisations, those pass that the gate admits. `residuals`:
 what is left of the rules says of whole calls what the gate says.
 """
@@ -16,6 +17,7 @@ from aios.guard.masking.choices import FALSE, TEXTS, TRUE, UNSURE, Choices, wort
 from aios.guard.workbench.classes import GATE, SOLVER, classes
 from tests.guard.monkey import HEAD, Monkey, opened
 from tests.guard.random_masks import SPECS, call, rules, scene
+from tests.guard.test_monkey import IN_ORDER
 from tests.guard.test_permissive import DEFAULTS, MASKS, judged, passes
 from tests.prove.check import Check, Outcome
 
@@ -30,7 +32,8 @@ def monkey(seed: int) -> Outcome:
     random, seen = Random(_FIRST + seed), Counter[str]()
     gate = scene(random, rules(random))
     known = {tool: set(kinds.values()) for tool, kinds in classes(gate.program).items()}
-    fresh, hand = opened(MASKS, gate.mask_state(1, 60.0), SPECS), Monkey(MASKS, SPECS)
+    masks = IN_ORDER if seed % 3 == 0 else MASKS
+    fresh, hand = opened(masks, gate.mask_state(1, 60.0), SPECS), Monkey(masks, SPECS)
     for _ in range(12):
         mask = fresh.fork()
         written, stuck = hand.write(mask, random)
