@@ -639,7 +639,7 @@ def _limit(grower: Grower, shared: bool) -> str:
     if head == "f(a)" and random.random() < 0.3 and grower.has("q", place):
         head, pers = "f(a = q)", ()
     per = f"per {', '.join(pers)} " if pers and random.random() < 0.5 else ""
-    within = random.choice(("", "", "within 5s ", "within 3s ", "within 2 calls ", "within 3 calls "))
+    within = random.choice(("", "", "within 5s ", "within 3s ", "within 1 calls ", "within 2 calls "))
     bound = random.choice(("1", "2", "3", "2.5") if "n" in agg or "(" in agg else ("0", "1", "1", "2", "3"))
     if random.random() < 0.25:
         bound = grower.number(place)
@@ -665,7 +665,8 @@ def _after(grower: Grower, shared: bool) -> str:
     text += f"do {_owed(grower, scope)} "
     text += random.choice(("", "", "within 3s ", "within 1s ", "within 2 calls ", "within 1 calls ", "within 3 calls "))
     if random.random() < 0.45:
-        text += f"unless {grower.formula(place, random.randint(0, 2))} "
+        simple = random.choice(("user()", "start any()", "ok any()", 'once within 3s user(text = "go")', "err any()"))
+        text += f"unless {simple if random.random() < 0.5 else grower.formula(place, random.randint(0, 2))} "
     if random.random() < 0.5:
         text += f"else {_owed(grower, scope)}"
     return text

@@ -126,12 +126,12 @@ class Mutants:
             if set(answer["rules"]) != set(denied):
                 yield f"decisive_{name}"
 
-    def decisive_for_duties(self, trace: Sequence[TraceEvent], settled: dict[str, Any]) -> Iterator[str]:
-        """The same for a whole trace: violations and open duties are what hangs on the place."""
+    def decisive_for_duties(self, trace: Sequence[TraceEvent]) -> Iterator[str]:
+        """The same for a whole trace: what is owed and what was not done is what hangs on the place."""
         drawn = self._draw(self._duties)
         if drawn is not None:
             name, file = drawn
-            if Reference.of(file, _Mutated).settled(trace) != settled:
+            if _owed(_Mutated(file, trace, None)) != _owed(World(self._file, trace, None)):
                 yield f"decisive_{name}"
 
     def _draw(self, places: dict[str, list[File]]) -> Place | None:
@@ -153,6 +153,12 @@ class Mutants:
         near = [tool for tools in about.values() for tool in tools if self.target in self._near_of(tool)]
         return near or [tool for tools in about.values() for tool in tools]
 
+    @property
+    def feeders(self) -> list[str]:
+        """The tools whose events change registers and relations."""
+        calls = [clause.event.call.name for store in self._file.stores.values() for clause in store.clauses]
+        return [tool for name in calls if name != "any" for tool in sorted(self._file.members(name))]
+
     def _near_to(self, event: TraceEvent) -> dict[str, list[File]]:
         """The places that a judgement may read: of rules about this event, and of stores that such rules read."""
         return self._near_of(event.tool if event.kind == "start" else event.kind)
@@ -169,6 +175,11 @@ class Mutants:
         if rule.form in ("after", "finish"):
             return tool == "finish" or (rule.within is not None and rule.within.in_calls and tool != "assistant")
         return tool in self._file.members({"say": "assistant"}.get(rule.call.name, rule.call.name))
+
+
+def _owed(world: World) -> list[tuple[object, ...]]:
+    found = [duty for rule in world.file.rules if rule.form == "after" for duty in world.duties(rule)]
+    return [(d.rule.id, d.opened, d.is_open, d.overdue, d.abandoned, d.call if d.is_open else None) for d in found]
 
 
 def constructs(file: File) -> set[str]:

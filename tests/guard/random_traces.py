@@ -127,8 +127,9 @@ def _proposal(random: Random, trace: list[TraceEvent], seq: int, time: float, pi
     return TraceEvent(seq, time, pid, "start", tool, args)
 
 
-def events(random: Random, length: int) -> Generator[TraceEvent, bool, None]:
-    """Events one after another; `send` tells whether a judged one happens."""
+def events(random: Random, length: int, favourites: Sequence[str] = ()) -> Generator[TraceEvent, bool, None]:
+    """Events one after another; `send` tells whether a judged one happens. Calls of `favourites` come more often."""
+    tools = [tool for tool in favourites if tool in _TOOLS]
     time, waiting, settled, made = 0.0, list[TraceEvent](), list[TraceEvent](), list[TraceEvent]()
     pids = [1, 1, 1, 2]
     haste = random.choice((0.3, 0.5, 0.8))
@@ -152,6 +153,8 @@ def events(random: Random, length: int) -> Generator[TraceEvent, bool, None]:
             pids += [3, 3]
         else:
             event = _step(random, seq, time, pid, made)
+            if event.kind == "start" and tools and random.random() < 0.5:
+                event = _call_of(random, random.choice(tools), seq, time, pid)
         labels = random.choice(LABELS) if event.kind != "fork" else ()
         happens = yield replace(event, labels=labels)
         if event.kind == "start":

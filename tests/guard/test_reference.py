@@ -102,5 +102,5 @@ def test_whole_replays_agree(is_audit: bool) -> None:
             assert sorted(json.dumps(one, sort_keys=True) for one in theirs) == ours, told
             seen[name] += len(ours)
         seen["skipped"] += len(expected["skipped"])
-    assert seen["duties"] >= 20 and seen["violations"] >= 10
+    assert seen["duties"] >= 20 and seen["violations"] >= 5
     assert (seen["skipped"] == 0) is is_audit
