@@ -160,7 +160,7 @@ class CertainPlay(Play):
             after = self.solver.started(self.state, tool)
             is_good = self.solver.is_won(after) and not self.solver._fails(self.state, after)
             stuck += not is_good
-            if may and not is_good:
+            if may and not is_good and not self._wide(tool):
                 return f"{tool} is admitted and leads out of the states that are won"
             self.seen["admitted"] += may
             self.seen["won and denied"] += is_good and not may
@@ -174,6 +174,13 @@ class CertainPlay(Play):
         if good:
             self._start(self.random.choice(good))
         return None
+
+    def _wide(self, tool: str) -> bool:
+        """Whether it is won by more calls side by side: lost ones stay in the way of a narrow solver."""
+        self.seen["needs calls side by side"] += 1
+        wide = Solver(self.game, width=len(self.starts) + 3, most=30_000)
+        after = wide.started(self.state, tool)
+        return wide.is_won(after) and not wide._fails(self.state, after)
 
 
 def played_for_certain(seed: int, length: int = 12) -> tuple[str | None, Counter[str]]:
