@@ -1592,7 +1592,7 @@ def is_member(item: Value, over: Value) -> Truth:
     """Whether an item is in a list, or is a key of a map."""
     if over[0] == "m":
         over = ("l", tuple(("s", name) for name, _ in over[1]))
-    if item == UNKNOWN or over[0] not in "lo":
+    if over[0] not in "lo":
         return None
     found = either(equal(item, other) for other in over[1])
     return either((found, None)) if over[0] == "o" else found
