@@ -1,8 +1,9 @@
 """The meaning of rules, written once more: a naive evaluator over the whole trace (claim T1 of the design).
 
 Owns a reading of the design pages RULES.md and GUARD.md and nothing else: it was written from them alone, shares no
-code with the guard, keeps no state from one question to the next and is in no hurry. In order: values, text to tree,
-tree, the trace as a question sees it (`World`), and the `Reference` that asks.
+code with the guard, keeps no state from one question to the next and is in no hurry. Where the pages leave room it
+reads as docs/decisions/0006 says. In order: values, the tree, text to tree, the trace as a question sees it (`World`),
+and the `Reference` that asks.
 
 Invariant: an answer is a function of (rule text, events, proposed event). Truth is True, False or None (unknown).
 """
