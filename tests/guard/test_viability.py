@@ -319,3 +319,25 @@ def test_under_v2_confirmations_and_users_are_not_counted_with() -> None:
     rules = 'rule d: after start work() do undo() unless user(text = "stop")\nrule r: require confirmed before undo()'
     assert Scene("viability V2\n" + TOOLS + rules).denied("work") == ("!viability",)
     assert Scene(TOOLS + rules).denied("work") == ()
+
+
+def test_a_tool_without_arguments_that_leads_into_a_dead_end_is_closed_in_the_mask() -> None:
+    s = Scene(
+        """
+tool open_door()
+tool lock()
+tool look()
+rule shut: after start open_door() do lock()
+rule once_only: limit count of lock() to 1
+""",
+        complete=True,
+    )
+
+    def closed() -> list[str]:
+        found = s.gate.mask_state(1, s.now).residuals
+        return [name for name, tool in found.items() if ["!viability", False] in tool["rules"]]
+
+    assert closed() == []
+    s.ok("lock")
+    assert s.denied("open_door") == ("!viability",)
+    assert closed() == ["open_door"]

@@ -372,7 +372,20 @@ class RuleGate:
         if self._broken or self._monitor.facts(pid).finished:
             return self._nothing("!trace")
         asking = [spec.name for spec in self._specs.values() if spec.needs_approval]
-        return residuals(self._program, self._monitor, pid, max(micros(now), self._time), self._kept, asking=asking)
+        time = max(micros(now), self._time)
+        found = residuals(self._program, self._monitor, pid, time, self._kept, asking=asking)
+        if not self._viability.is_idle:
+            self._close_dead_ends(found, pid, time / 1_000_000)
+        return found
+
+    def _close_dead_ends(self, found: dict[str, Any], pid: int, now: float) -> None:
+        """Close tools without arguments whose call leads into a dead end; of the others only the gate can tell."""
+        for name, tool in self._program.symbols.tools.items():
+            if tool.params or any(rule[1] is False for rule in found[name]["rules"]):
+                continue
+            proposal = self.proposal(pid, now, ToolCall(id="", name=name, arguments={}))
+            if self._viability.is_dead_end(self, proposal):
+                found[name]["rules"].append(["!viability", False])
 
     def _nothing(self, rule: str) -> dict[str, Any]:
         return {name: {"rules": [[rule, False]]} for name in self._program.symbols.tools}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from aios.abi.guard import TraceEvent
 from aios.guard.judging.continuation import Continuation
 from aios.guard.judging.ending import Objection
+from aios.guard.judging.hopeless import is_hopeless
 from aios.guard.judging.moves import Move
 from aios.guard.judging.slots import Slots
 from aios.guard.judging.ways import Table
@@ -65,6 +66,18 @@ class Viability:
             self._found = (event.seq, found)
             return None
         return None if self._is_refuge(gate, event) else self._told(after, event, is_all=is_all)
+
+    def is_dead_end(self, gate: "RuleGate", proposal: TraceEvent) -> bool:
+        """Whether a call plainly leads to where no end can be reached: told without a search, for the mask."""
+        tool = gate.program.symbols.tools[proposal.tool]
+        if self._is_idle or tool.safe or self._slots.suffice(gate.monitor, proposal.pid, gate.read(proposal)):
+            return False
+        return is_hopeless(self.table, self._after(gate, proposal), proposal.pid)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to judge: no duty, no condition on the end, or V0."""
+        return self._is_idle
 
     @staticmethod
     def _after(gate: "RuleGate", event: TraceEvent) -> "RuleGate":

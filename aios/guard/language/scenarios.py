@@ -36,6 +36,8 @@ class ScenarioParser(FormulaReader):
         if token.text == "confirm":
             return self._confirmation(token.at)
         if token.text == "wait":
+            if self.here.kind != "duration":
+                self.wrong("'wait' takes a duration (10m); calls are made, not waited for")
             return Step("wait", value=self.extent().amount, at=token.at)
         return Step(token.text, value=self._json() if self._is_json() else None, at=token.at)
 
