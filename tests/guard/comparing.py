@@ -52,7 +52,7 @@ def compare(seed: int, *, length: int = 14, width: int = 10, mutants: int = 3) -
     reference = Reference(text)
     changed = Mutants(reference.file, random, target)
     favourites = changed.tools
-    if "calls" in target or RARE[target][1]:
+    if "calls" in target or "confirmed" in target or target.endswith(" of") or RARE[target][1]:
         length *= 2  # calls that leave a window, readings that replace others
     trace: list[TraceEvent] = []
     script = events(random, random.randint(length // 2, length), [*favourites, *changed.feeders])

@@ -87,6 +87,12 @@ RARE: dict[str, tuple[str, str]] = {
     "limit within calls": (r"limit .* within \d+ calls", ""), "limit min": (r"limit min\(", ""),
     "limit max": (r"limit max\(", ""), "limit distinct": (r"limit distinct\(", ""),
     **{f"event {kind} any": (rf"{kind} any\(", "") for kind in ("start", "ok", "err", "lost")},
+    "times": (rf"{_ASKS}\d \* ", ""), "implies": (f"{_ASKS} implies ", ""), "previously": (f"{_ASKS}previously ", ""),
+    "event start": (rf"{_ASKS}start \w", ""), "event lost": (rf"{_ASKS}lost [fghm]", ""),
+    "event confirm": (rf"{_ASKS}confirm\(", ""), "event err": (rf"{_ASKS}err [fghm]", ""),
+    **{f"{op} set": (rf"{_ASKS}{op} [^:]* in \{{", "") for op in ("exists", "forall")},
+    **{f"{op} labels": (rf"{_ASKS}{op} [^:]* in labels", "") for op in ("exists", "forall")},
+    "labels context": (rf"{_ASKS}labels\(context", ""), "rule finish": ("^rule .*finish", ""),
     "rule after": ("after ", ""), "rule after shared": ("shared .*after ", ""), "matches": (f"{_ASKS}matches", ""),
 }  # fmt: skip
 """Constructs that seldom prove decisive: each is the target of some cases. With patterns of its rules and stores."""

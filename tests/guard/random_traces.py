@@ -120,7 +120,7 @@ def _proposal(random: Random, trace: list[TraceEvent], seq: int, time: float, pi
     if kind == "finish":
         return TraceEvent(seq, time, pid, "finish")
     meant = [event for event in trace if event.kind in ("confirm", "start")]
-    if meant and random.random() < 0.35:
+    if meant and random.random() < 0.5:
         like = random.choice(meant[-4:])
         return TraceEvent(seq, time, pid, "start", like.tool, like.args)
     tool, args = call(random)

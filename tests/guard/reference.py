@@ -1378,7 +1378,7 @@ class World:
                         del rows[row]
                     else:
                         rows[row] = None
-            if is_sure and key is not None:
+            if is_sure and key is not None and store.latest is not None:
                 more.discard(key)
         for is_sure, key, new in effects:
             if not is_sure or key is None:

@@ -144,6 +144,12 @@ def test_equal_numbers_have_the_same_origin_however_written() -> None:
     assert [s.denied("pay", n=n) for n in (5, 5.0, Decimal("5.00"), Decimal("2.50"), 0.5)] == [(), (), (), (), ("n",)]
 
 
+def test_what_was_confirmed_occurs_as_it_was_written() -> None:
+    s = Scene("tool doze(t: Time)\ntool pay(n: Int)\nrule n: require seen(n) before pay(n)", complete=True)
+    s.confirm("doze", t=3)
+    assert [s.denied("pay", n=n) for n in (3, 3_000_000)] == [(), ("n",)]
+
+
 def test_labels_that_may_come_are_no_label_yet() -> None:
     s = scene(
         "rule few: require count over l in labels(context) <= 1 before read(o)\n"
@@ -166,6 +172,7 @@ def test_labels_that_may_come_are_no_label_yet() -> None:
         "rule r: forbid send(whom) when seen(§context)",
         'rule r: forbid send() when "a" in §labels',
         "rule r: forbid send(whom) when seen(§labels(whom))",
+        "register t: Time on ok read() set time rule r: forbid send() when seen(§t)",
     ],
 )
 def test_other_uses_are_refused_at_their_place(marked: str) -> None:

@@ -26,7 +26,7 @@ from aios.guard.language.syntax import Param, Sort, Tool
 from aios.guard.language.values import UNKNOWN, fits, micros, plain, read
 from aios.guard.masking.kept import Kept
 from aios.guard.masking.residual import residuals
-from aios.guard.monitor.facts import Happening
+from aios.guard.monitor.facts import SAID, Happening
 from aios.guard.monitor.monitor import Monitor, rule_value
 from aios.guard.monitor.program import FINISH, Program, build, word
 from aios.guard.monitor.snapshot import dump, load
@@ -330,7 +330,7 @@ class RuleGate:
         """Its `result` is the confirmed call's arguments: no rule can read it, the residuals do."""
         args = self.defaulted(event.tool, event.args)
         digest = call_digest(event.tool, args)
-        told = {"digest": digest, "answer": event.answer, "by": event.by}
+        told = {"digest": digest, "answer": event.answer, "by": event.by, SAID: plain(args)}
         tool = self._program.symbols.tools.get(event.tool)
         meant = plain(args) if tool is None else read_args(tool, args)
         return Happening(event.seq, "confirm", event.tool, told, micros(event.time), meant, digest)

@@ -341,7 +341,7 @@ class FormulaChecker:
             self.fail(term.at, f"'{term.function}' takes 1 term, {len(term.terms)} given")
         if not is_context(term):
             found = self.sort(term.terms[0], scope)
-            if found.kind in ("List", "Map", "Record", "Row", "Labels"):
+            if found.kind in ("List", "Map", "Record", "Row", "Labels", "Time", "Duration"):
                 self.fail(term.terms[0].at, f"'{term.function}' takes a text or a number, this is {words(found)}")
         return _BOOL if term.function == "seen" else _LABELS
 

@@ -13,6 +13,10 @@ from aios.guard.monitor.layers import Copy, Layer
 from aios.guard.monitor.ledgers import Ledger
 from aios.guard.monitor.origins import Origins
 
+SAID = "!said"
+"""The argument of a confirmation under which the confirmed call's arguments stand as they were written; no rule can
+name it."""
+
 
 @dataclass(slots=True)
 class Happening:

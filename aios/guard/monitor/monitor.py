@@ -12,7 +12,7 @@ from aios.guard.language.values import UNKNOWN, Truth
 from aios.guard.monitor import duties
 from aios.guard.monitor.changes import extend, revise
 from aios.guard.monitor.evaluate import hashed_key
-from aios.guard.monitor.facts import Cells, Charge, Duty, Extension, Facts, Frame, Happening, Outstanding, Rows
+from aios.guard.monitor.facts import SAID, Cells, Charge, Duty, Extension, Facts, Frame, Happening, Outstanding, Rows
 from aios.guard.monitor.ledgers import Ledger
 from aios.guard.monitor.origins import SOURCES, Origins, scalars
 from aios.guard.monitor.program import CompiledLimit, CompiledRule, Program
@@ -272,7 +272,8 @@ def _settle(program: Program, facts: Facts, event: Happening, cause: int | None)
 def _remember(origins: Origins, event: Happening) -> None:
     origins.context.update(event.labels)
     if event.kind in SOURCES:
-        origins.add(scalars(event.args if event.kind == "user" else event.result), event.labels)
+        brought = {"user": event.args, "confirm": event.args.get(SAID)}.get(event.kind, event.result)
+        origins.add(scalars(brought), event.labels)
 
 
 def _confirm(facts: Facts, event: Happening) -> None:
