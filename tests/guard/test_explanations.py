@@ -3,6 +3,8 @@
 from collections import Counter
 from typing import Any
 
+import pytest
+
 from aios.abi.guard import TraceEvent
 from tests.guard.explanations import Log, Refused, the_core_is_minimal, the_plan_leads_to_the_call
 from tests.guard.histories import JUDGED, history
@@ -28,6 +30,7 @@ def explain_all(seed: int, length: int, seen: Counter[str]) -> None:
             gate.record(event)
 
 
+@pytest.mark.slow
 def test_a_core_denies_and_no_event_of_it_can_be_left_out() -> None:
     seen: Counter[str] = Counter()
     for seed in range(80):

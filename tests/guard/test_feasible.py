@@ -90,6 +90,7 @@ def test_the_others_bound_a_variable() -> None:
     assert shadow(conditions[:1], X) == ((None, None), True)
 
 
+@pytest.mark.slow
 def test_a_projection_adds_no_value_and_loses_none_where_it_says_so() -> None:
     exact = 0
     for seed in range(400):

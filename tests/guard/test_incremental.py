@@ -17,6 +17,7 @@ def test_equal_histories_give_equal_bytes_whoever_looked_on(seed: int) -> None:
     incremental.equal_histories_are_equal(history(seed, 20))
 
 
+@pytest.mark.slow
 def test_a_state_saved_anywhere_goes_on_alike() -> None:
     splits = sum(incremental.a_saved_state_goes_on_alike(history(seed, 12)) for seed in range(8))
     assert splits >= 12 * 8
@@ -55,6 +56,7 @@ for seed in range(8):
 """
 
 
+@pytest.mark.slow
 def test_states_do_not_depend_on_the_hash_seed() -> None:
     def ask(seed: str) -> str:
         import os

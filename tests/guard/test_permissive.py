@@ -108,6 +108,7 @@ print(found.hexdigest())
 """
 
 
+@pytest.mark.slow
 def test_masks_are_the_same_in_every_process_whatever_the_seed_of_its_hashes() -> None:
     runs = [
         subprocess.run(

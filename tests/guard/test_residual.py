@@ -2,6 +2,7 @@
 
 from random import Random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,6 +28,7 @@ def _play(gate: RuleGate, random: Random) -> None:
             return
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.integers(0, 2**32))
 def test_residuals_of_complete_arguments_agree_with_the_gate(seed: int) -> None:
@@ -48,6 +50,7 @@ def test_residuals_of_complete_arguments_agree_with_the_gate(seed: int) -> None:
             assert not silent, f"{silent} deny {proposed} but left no residual\n{text}"
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.integers(0, 2**32))
 def test_residuals_that_are_kept_are_those_that_would_be_found_anew(seed: int) -> None:

@@ -73,6 +73,7 @@ def test_what_is_said_to_be_wrong_with_gold_actions_is_true() -> None:
             assert call.args["product_id"] not in db["products"] and call.args["product_id"] not in goal.text
 
 
+@pytest.mark.slow
 def test_the_guard_s_own_plans_lead_to_every_gold_action_that_obeys_the_policy() -> None:
     for goal in goals():
         found = by_plans(right(goal), Desk(), gate(), database())

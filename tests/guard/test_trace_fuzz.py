@@ -18,6 +18,7 @@ from tests.guard.scenes import Scene
 from tests.guard.trace_fuzz import CODES, lines_of, replay_keeps_its_word, spoilt
 
 
+@pytest.mark.slow
 def test_a_trace_spoilt_anyhow_is_named_and_never_trusted() -> None:
     seen: Counter[str] = Counter()
     for seed in range(180):
@@ -114,6 +115,7 @@ for seed in range(10):
 """
 
 
+@pytest.mark.slow
 def test_equal_rules_and_trace_give_equal_bytes_whatever_the_hash_seed() -> None:
     def ask(seed: str) -> bytes:
         env = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -135,6 +135,7 @@ def test_a_kept_plan_is_followed_and_tried_again() -> None:
     assert ending(s).allow
 
 
+@pytest.mark.slow
 def test_a_plan_makes_no_duty_overdue() -> None:
     rules = "rule d: after ok work() do work() within 3 calls else undo()\nrule n: limit count of pay() to 1\n"
     s = Scene(TOOLS + rules)
@@ -249,6 +250,7 @@ def test_under_v2_no_call_is_made_that_could_hold_up_the_end_for_ever() -> None:
 # --- games ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_after_each_admitted_move_some_continuation_ends_the_process() -> None:
     seen: Counter[str] = Counter()
     for seed in (*range(6), *range(7, 18)):  # the seventh takes long
