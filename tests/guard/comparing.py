@@ -18,7 +18,7 @@ from aios.guard.judging.gate import RuleGate, compile_rules
 from aios.guard.monitor.program import word
 from aios.guard.workbench.replay import open_duties
 from tests.guard.grown_rules import rules
-from tests.guard.mutants import RARE, Mutants, bent_to
+from tests.guard.mutants import RARE, TARGETS, Mutants, bent_to
 from tests.guard.random_traces import events, proposals
 from tests.guard.reference import Reference
 
@@ -47,7 +47,7 @@ def compiled(random: Random, **wishes: str) -> tuple[RuleGate, str]:
 def compare(seed: int, *, length: int = 14, width: int = 10, mutants: int = 3) -> Comparison:
     """Compare both over one rule file and one trace, at each of its events; stop at the first difference."""
     random, found = Random(seed), Comparison()
-    target = list(RARE)[seed % len(RARE)]
+    target = TARGETS[seed % len(TARGETS)]
     gate, text = compiled(random, **(bent_to(target) if random.random() < 0.8 else {}))
     reference = Reference(text)
     changed = Mutants(reference.file, random, target)

@@ -98,6 +98,14 @@ RARE: dict[str, tuple[str, str]] = {
 """Constructs that seldom prove decisive: each is the target of some cases. With patterns of its rules and stores."""
 
 
+_HARDEST = (
+    "relation latest by", "confirmed within", "min of", "min over", "subset", "relation if", "after else", "max of",
+    "subbag", "confirmed by",
+)  # fmt: skip
+TARGETS = (*RARE, *_HARDEST * 4)
+"""What the cases seek in turn."""
+
+
 def bent_to(target: str) -> dict[str, str]:
     """How rule files are to be drawn for a target."""
     having, holding = RARE[target]
