@@ -277,9 +277,9 @@ class Grower:
             options += ["result.v = c"] if self.has("c", place) else []
         if pattern.startswith("ok g("):
             options += [
-                "(exists x in result.rows: x.n > 0)",
+                "(exists one in result.rows: one.n > 0)",
                 "time > result.at",
-                '(forall x in result.rows: x.id = "x")',
+                '(forall one in result.rows: one.id = "x")',
             ]
         if pattern.startswith("ok h("):
             options += ["result = 1", 'result.k = "x"', "result.l.x < 2", "1 in result.l"]
