@@ -97,9 +97,11 @@ def test_the_real_model_is_kept_from_the_refund_that_it_would_choose() -> None:
     names = {m.context: m.generation.tool_calls[0].name for m in messages if isinstance(m, Finished)}
     assert names == {MAIN: "refund", "2:main": "look_up"}
     masked = [row.masked for row in rows_of(messages, "2:main") if isinstance(row.masked, Masked)]
-    assert masked[0].rule == "look_first"
     # A further call waits for the state behind the first one; no kernel answers here, so none may be begun.
-    assert {one_mask.rule for one_mask in masked} <= {"look_first", "!tool"}
+    further = [one_mask for one_mask in masked if one_mask.token_text.strip(" \n<") == ""]
+    within = [one_mask.rule for one_mask in masked if one_mask not in further]
+    assert set(within) == {"look_first"}
+    assert {one_mask.rule for one_mask in further} <= {"!tool"}
 
 
 @pytest.mark.parametrize("spelling", FORMATS.values(), ids=lambda spelling: spelling.name)
